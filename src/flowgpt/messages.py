@@ -1,0 +1,66 @@
+"""The values that travel: messages down, events and batches up. No behaviour but reading, no I/O.
+
+**message** {role, content} · **event** one object of the stream · **text** a `str`, a piece of the reply ·
+**batch** what one read of the socket brought, in wire order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+
+if TYPE_CHECKING:
+    from .errors import FlowGPTError
+
+Role = Literal["system", "developer", "user", "assistant"]
+Verdict = Literal["complete", "truncated", "unverified"]
+
+
+class TextPart(TypedDict):
+    """One text part of a message's content: {"type": "text", "text": ...}."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(TypedDict):
+    """One turn: `role` is "user", "assistant" or "system"; `content` a string or a list of text parts."""
+
+    role: str
+    content: str | Sequence[TextPart]
+    name: NotRequired[str]
+
+
+Messages = Sequence[Message]
+AsyncResult = AsyncIterator[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One object of the stream: its name, and its data as JSON values. Only `text` is known to exist."""
+
+    name: str
+    data: Any = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one read brought: the texts, and between them the events of other names, each with its place.
+
+    `others`: (how many texts stand before it, event). `failure`: why nothing comes after this batch.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    others: list[tuple[int, Event]] = field(default_factory=list)
+    failure: FlowGPTError | None = None
+
+    def events(self) -> list[Event]:
+        """All events in wire order."""
+        events: list[Event] = []
+        done = 0
+        for place, event in self.others:
+            events += [Event("text", text) for text in self.texts[done:place]]
+            events.append(event)
+            done = place
+        return events + [Event("text", text) for text in self.texts[done:]]
