@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
@@ -32,7 +32,9 @@ class Message(TypedDict):
     name: NotRequired[str]
 
 
-Messages = Sequence[Message]
+Messages = Sequence[Mapping[str, Any]]
+"""A conversation: each is a `Message`, or a plain dict of its shape."""
+
 AsyncResult = AsyncIterator[str]
 
 

@@ -24,8 +24,8 @@ CONVERSATION_PATH = "/conversation/create"
 LIMIT_BODY_BYTES = 8 * 1024 * 1024
 """Ours: the service's limit is unknown. Far above any model's context, and it keeps a mistake from being sent."""
 
-_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
-"""Strict: msgspec's encoder would send NaN as null, and bytes as base64."""
+_strict = json.JSONEncoder(allow_nan=False).encode
+"""Refuses what msgspec's encoder would send as something else: NaN as null, bytes as base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,8 @@ def encode(request: ChatRequest) -> bytes:
     else:
         body["chatFileDocumentIds"] = []
     try:
-        data = _json(body | dict(request.extra)).encode()
+        _strict([request.temperature, dict(request.extra)])
+        data = msgspec.json.encode(body | dict(request.extra))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the request is not JSON: {error}") from None
     if len(data) > LIMIT_BODY_BYTES:

@@ -1,0 +1,534 @@
+"""What a call is made with: the one table of options, and where their values come from.
+
+Argument > environment > configuration file > default, resolved once for each call. The environment, the file and the
+device id are read here and nowhere else; importing this module reads nothing. Secrets never show in a `repr`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import difflib
+import functools
+import ipaddress
+import os
+import re
+import secrets
+import string
+import tomllib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+from .errors import InvalidRequestError
+from .protocol.request import PUBLIC_ORIGIN
+from .protocol.signing import DEVICE_ID
+
+LIMIT_TIMEOUT_S = 1e9
+"""Thirty years: an event loop can still count so far. Who wants no limit says None."""
+
+
+class Secret(str):
+    """A string that tracebacks and formatted messages show as ***. Only `str.__str__` and `+` give the value away."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each part of a reply may take, in seconds; None is no limit.
+
+    `connect_s`: DNS, TCP, TLS and the proxy's handshake together. `head_s`: from there to the response's head.
+    `first_event_s`, `idle_s`: to the first event, and between events (blank lines don't count). `total_s`: the whole
+    reply with all its retries. `pool_s`: waiting for a free connection. `consumer_s`: how long the reader of the
+    reply may leave it alone before the connection is given up.
+    Raises: InvalidRequestError for anything but positive numbers.
+    """
+
+    connect_s: float | None = 10
+    head_s: float | None = 60
+    first_event_s: float | None = 60
+    idle_s: float | None = 60
+    total_s: float | None = None
+    pool_s: float | None = 60
+    consumer_s: float | None = 600
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if value is not None and not (_is_number(value) and 0 < value <= LIMIT_TIMEOUT_S):
+                raise InvalidRequestError(f"timeout {part.name} must be a positive number of seconds, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy's address. `url` has no credentials, and `repr` doesn't show them."""
+
+    scheme: str
+    host: str
+    port: int
+    username: Secret | None = None
+    password: Secret | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    @property
+    def authorization(self) -> Secret | None:
+        """The Proxy-Authorization value (Basic), or None without credentials."""
+        if self.username is None:
+            return None
+        pair = str(self.username) + ":" + str(self.password or "")
+        return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self.url}{', with credentials' if self.username is not None else ''}>"
+
+
+# --- the checks: a raw value to a clean one, or an InvalidRequestError -------------------------------------------
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _header_safe(name: str, value: str) -> str:
+    """J6: what goes into a header has no CR, LF, NUL or other control, and is Latin-1. The value is not shown."""
+    if not all(" " <= char <= "\xff" and char != "\x7f" and not "\x80" <= char <= "\x9f" for char in value):
+        raise InvalidRequestError(f"{name} has a character that no header may carry", code="header_injection")
+    return value
+
+
+def _api_key(value: object) -> Secret | None:
+    if not isinstance(value, str):
+        raise InvalidRequestError("api_key must be a string")
+    return Secret(_header_safe("api_key", value)) if value else None
+
+
+def parse_origin(value: object, *, name: str = "base_url") -> str:
+    """An http or https origin, normalised: `scheme://host[:port]`; the words stay as they are.
+
+    Raises: InvalidRequestError (bad_base_url), naming the part that is wrong (M2).
+    """
+    return _origin(value if isinstance(value, str) else "", name)
+
+
+@functools.lru_cache(maxsize=64)  # calls ask for the same few; what raises is not kept, and so no secret is
+def _origin(value: str, name: str) -> str:
+    if value == "public":
+        return PUBLIC_ORIGIN
+    url = _split(value)
+    if isinstance(url, str):
+        raise _bad(name, "bad_base_url", url)
+    if url.scheme not in ("http", "https"):
+        raise _bad(name, "bad_base_url", f"the scheme must be http or https, not {url.scheme!r}")
+    if url.userinfo is not None:
+        raise _bad(name, "bad_base_url", "it must not have a user name or password: use api_key")
+    if url.rest not in ("", "/"):
+        raise _bad(name, "bad_base_url", "it must be an origin such as https://example.com, with no path or query")
+    default = {"http": 80, "https": 443}[url.scheme]
+    return f"{url.scheme}://{url.host}" + ("" if url.port in (None, default) else f":{url.port}")
+
+
+def _base_url(value: object) -> str:
+    if value == "embedded":
+        raise InvalidRequestError(
+            "base_url 'embedded' is for the terminal",
+            code="bad_base_url",
+            hint="in Python: `with flowgpt.embedded.Server() as server:` and base_url=server.base_url",
+        )
+    return parse_origin(value)
+
+
+def parse_proxy(value: object) -> Proxy | None:
+    """A proxy URL: http, https or socks5, with credentials or without; "" is no proxy.
+
+    Raises: InvalidRequestError (bad_proxy); the message never has the credentials (A16, K2).
+    """
+    if value == "":
+        return None
+    if isinstance(value, Proxy):
+        return value
+    url = _split(value)
+    if isinstance(url, str):
+        raise _bad("proxy", "bad_proxy", url)
+    scheme = "socks5" if url.scheme == "socks5h" else url.scheme  # names are always resolved by a SOCKS proxy
+    if scheme not in ("http", "https", "socks5"):
+        raise _bad("proxy", "bad_proxy", f"the scheme must be http, https or socks5, not {scheme!r}")
+    if url.rest not in ("", "/"):
+        raise _bad("proxy", "bad_proxy", "it must have no path or query")
+    port = url.port or {"http": 80, "https": 443, "socks5": 1080}[scheme]
+    if not url.userinfo:
+        return Proxy(scheme, url.host, port)
+    username, password = (Secret(unquote(part)) for part in url.userinfo.partition(":")[::2])
+    if not (username + password).isprintable():
+        raise InvalidRequestError("proxy's user name or password has a control character", code="header_injection")
+    return Proxy(scheme, url.host, port, username, password)
+
+
+def _bad(name: str, code: str, why: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{name} is no usable address: {why}", code=code)
+
+
+class _Url(NamedTuple):
+    """A URL, cut into its parts; what may hold a secret is wrapped."""
+
+    scheme: str
+    userinfo: Secret | None
+    host: str
+    port: int | None
+    rest: Secret
+
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/?#]*)@)?(\[[^/?#@]*\]|[^/?#@:\[\]]*)(?::([^/?#]*))?([/?#].*)?")
+
+
+def _split(value: object) -> _Url | str:
+    """Cut a URL by a narrow grammar that leaves parsers no choice, or say what is wrong with it.
+
+    It raises nothing: a traceback through here would show what is not wrapped yet.
+    """
+    if not isinstance(value, str) or not value:
+        return "it must be a string such as https://example.com"
+    if not all("!" <= char <= "~" for char in value) or "\\" in value:
+        return "it has a space, a control character, a backslash or a letter outside ASCII"
+    parts = _URL.fullmatch(value)
+    if parts is None:
+        return "it must have the form scheme://host:port"
+    scheme, userinfo, host, port, rest = parts.groups()
+    if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        return "the port must be 1 to 65535"
+    found = _host(host.lower())
+    if found is None:
+        return "the host is neither a name nor an IP address in its usual form"
+    return _Url(
+        scheme.lower(),
+        None if userinfo is None else Secret(userinfo),
+        found,
+        int(port) if port else None,
+        Secret(rest or ""),
+    )
+
+
+def _host(host: str) -> str | None:
+    """The host, normalised; None for what one parser might take for a name and another for an address."""
+    try:
+        if host.startswith("["):
+            address = ipaddress.IPv6Address(host[1:-1])
+            return None if "%" in host or address.ipv4_mapped else f"[{address}]"
+        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):  # what ends in a number is an address
+            return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        return None
+    name = r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*"
+    return host if len(host) <= 253 and re.fullmatch(name, host) else None
+
+
+def _timeout(value: object) -> Timeouts:
+    if isinstance(value, Timeouts):
+        return value
+    if isinstance(value, Mapping):  # [timeout] in the file
+        known = {part.name for part in fields(Timeouts)}
+        if unknown := set(value) - known:
+            name = min(map(str, unknown))
+            raise InvalidRequestError(f"timeout has no part {name!r}; the parts are {', '.join(sorted(known))}")
+        return Timeouts(**value)
+    if not _is_number(value):
+        raise InvalidRequestError(f"timeout must be a number of seconds or Timeouts, not {type(value).__name__}")
+    return Timeouts(total_s=value)  # type: ignore[arg-type]  # it is a number
+
+
+def _whole(low: int, name: str) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise InvalidRequestError(f"{name} must be a whole number of at least {low}, not {value!r}")
+        return value
+
+    return check
+
+
+def _temperature(value: object) -> float:
+    if not _is_number(value) or not 0 <= value <= 2:  # type: ignore[operator]  # it is a number
+        raise InvalidRequestError(f"temperature must be a number from 0 to 2, not {value!r}")
+    return abs(float(value))  # type: ignore[arg-type]  # abs: no -0.0 on the wire
+
+
+def _model(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"model must be a string, not {type(value).__name__}")
+    return value
+
+
+def _text(name: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise InvalidRequestError(f"{name} must be a string, not {type(value).__name__}")
+        return value
+
+    return check
+
+
+def _flag(name: str) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise InvalidRequestError(f"{name} must be true or false, not {value!r}")
+        return value
+
+    return check
+
+
+def _texts(name: str) -> Callable[[object], tuple[str, ...]]:
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, str) for v in value):
+            raise InvalidRequestError(f"{name} must be a list of strings")
+        return tuple(value)
+
+    return check
+
+
+def _object(name: str) -> Callable[[object], Mapping[str, Any]]:
+    def check(value: object) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise InvalidRequestError(f"{name} must be a dict with string keys")
+        return dict(value)
+
+    return check
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def _option(
+    default: Any, check: Callable[[object], Any], text: str, *, env: str | None = None, read: Callable[[str], Any] = str
+) -> Any:
+    """A row: default, check, words, and the environment variable with how to read it."""
+    facts = {"check": check, "help": text, "env": env, "read": read}
+    return field(default_factory=default, metadata=facts) if default is dict else field(default=default, metadata=facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """All that a call can be made with, besides the messages. Each field is an option; None means "as configured"."""
+
+    model: str = _option("", _model, "model id or alias; empty is the provider's default", env="FLOWGPT_MODEL")
+    temperature: float = _option(0.7, _temperature, "randomness of the reply, 0 to 2")
+    api_key: Secret | None = _option(
+        None, _api_key, "sent as bearer token, to /v3/chat; empty is anonymous", env="FLOWGPT_API_KEY"
+    )
+    base_url: str = _option(
+        PUBLIC_ORIGIN, _base_url, "origin to ask: http(s)://host[:port], or 'public'", env="FLOWGPT_BASE_URL"
+    )
+    proxy: Proxy | None = _option(
+        None, parse_proxy, "http://, https:// or socks5://[user:password@]host:port; empty is none", env="FLOWGPT_PROXY"
+    )
+    timeout: Timeouts = _option(
+        Timeouts(),
+        _timeout,
+        "seconds for the whole reply, or Timeouts for its parts",
+        env="FLOWGPT_TIMEOUT",
+        read=float,
+    )
+    max_retries: int = _option(2, _whole(0, "max_retries"), "how often a request is sent again before its first text")
+    max_connections: int = _option(
+        10_000,
+        _whole(1, "max_connections"),
+        "open connections of an event loop, at most; set before its first call",
+        env="FLOWGPT_MAX_CONNECTIONS",
+        read=int,
+    )
+    nsfw: bool = _option(False, _flag("nsfw"), "the request's nsfw field")
+    prompt_id: str = _option("", _text("prompt_id"), "a character's id; empty is the bare model")
+    greeting: str | None = _option(None, _text("greeting"), "an assistant turn put before the history")
+    document_ids: tuple[str, ...] = _option((), _texts("document_ids"), "the request's documentIds field")
+    generate_image: bool = _option(False, _flag("generate_image"), "the request's generateImage field")
+    user_id: str = _option("", _text("user_id"), "the request's userId field (with an api_key)")
+    conversation_id: str = _option("", _text("conversation_id"), "the request's conversationId field (with an api_key)")
+    extra_models: tuple[str, ...] = _option((), _texts("extra_models"), "model ids to take besides the catalogue's")
+    allow_unknown_model: bool = _option(False, _flag("allow_unknown_model"), "send any model id as it is")
+    extra_body: Mapping[str, Any] = _option(dict, _object("extra_body"), "further fields of the request's body")
+
+    @classmethod
+    def resolve(cls, **arguments: Any) -> Self:
+        """Check the arguments and fill in what is configured. A keyword that nobody knows gives one UserWarning.
+
+        Raises: InvalidRequestError, naming the argument, the variable, or the file and key.
+        """
+        conceal(arguments)
+        for name in arguments.keys() - OPTIONS.keys():
+            _warn_unknown(name)
+        configured = configuration()
+        values: dict[str, Any] = {}
+        for name, value in arguments.items():
+            if value is not None and name in OPTIONS:
+                values[name] = OPTIONS[name].metadata["check"](value)
+        for name in configured.keys() - values.keys():
+            value, source = configured[name]
+            try:
+                values[name] = OPTIONS[name].metadata["check"](value)
+            except InvalidRequestError as error:
+                raise InvalidRequestError(f"{source}: {error}", code=error.code) from None
+        if "proxy" not in values:
+            values["proxy"] = environment_proxy(values.get("base_url", PUBLIC_ORIGIN))
+        return cls(**values)
+
+
+OPTIONS: Mapping[str, Field[Any]] = {option.name: option for option in fields(Options)}
+
+_VARIABLES = tuple(
+    (name, option.metadata["env"], option.metadata["read"])
+    for name, option in OPTIONS.items()
+    if option.metadata["env"]
+)
+_PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+
+
+def conceal(options: dict[str, Any], proxy: str | None = None) -> str | None:
+    """Wrap the secrets among the options, in place, and give `proxy` wrapped: no traceback shows them then (K1).
+
+    The first line of every public call that takes them.
+    """
+    for name in ("api_key", "proxy", "base_url"):
+        value = options.get(name)
+        if isinstance(value, str):
+            options[name] = _concealed(name, value)
+        elif name == "api_key" and value is not None:
+            options[name] = type(value)  # no key, and the check will say so: nothing needs to know more of it
+    return Secret(proxy) if isinstance(proxy, str) else proxy
+
+
+def _concealed(name: str, value: str) -> str:
+    return Secret(value) if name in ("api_key", "proxy") or (name == "base_url" and "@" in value) else value
+
+
+@functools.cache  # once per name
+def _warn_unknown(name: str) -> None:
+    near = difflib.get_close_matches(name, OPTIONS, 1, 0.7)
+    meant = f"; did you mean {near[0]!r}?" if near else "; the request goes without it"
+    warnings.warn(f"flowgpt knows no option {name!r}{meant}", UserWarning, stacklevel=2)
+
+
+# --- where values come from --------------------------------------------------------------------------------------
+
+
+def home() -> Path:
+    """Where the configuration file and the device id are: FLOWGPT_HOME, or the platform's place for an app."""
+    if configured := os.environ.get("FLOWGPT_HOME"):
+        return _home(configured)
+    return _home(None, os.environ.get("HOME"), os.environ.get("XDG_CONFIG_HOME"))
+
+
+@functools.lru_cache(maxsize=4)  # each call asks, and paths are slow to make
+def _home(configured: str | None, *_deciding: str | None) -> Path:
+    if configured:
+        return Path(os.path.expanduser(configured))  # Path's own raises for an unknown user
+    import platformdirs  # late: `import flowgpt` loads no third-party module but msgspec
+
+    return platformdirs.user_config_path("flowgpt", appauthor=False)
+
+
+def configuration() -> dict[str, tuple[Any, str]]:
+    """What environment and file say: option -> (raw value, where it stands). An empty variable is not set."""
+    values: dict[str, tuple[Any, str]] = {}
+    folder = home()
+    try:
+        status = os.stat(f"{folder}/config.toml")
+    except OSError:
+        pass
+    else:
+        path = folder / "config.toml"
+        table = _file(path, status.st_mtime_ns, status.st_size, bool(status.st_mode & 0o077))
+        values = {name: (value, f"{path}: {name}") for name, value in table.items()}
+    for name, variable, read in _VARIABLES:
+        if text := os.environ.get(variable):
+            value: Any = _concealed(name, text)
+            with contextlib.suppress(ValueError):  # what cannot be read stays a string, and the check says so
+                value = value if read is str else read(text)
+            values[name] = (value, variable)
+    return values
+
+
+@functools.lru_cache(maxsize=4)
+def _file(path: Path, _changed_ns: int, _size: int, others_may_read: bool) -> dict[str, Any]:
+    """The configuration file's table, read again when it changed. Raises: InvalidRequestError (I22)."""
+    table: dict[str, Any] = {}
+    fault = ""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        fault = str(error)
+    conceal(table)
+    if fault:  # raised out here: the parser's frames hold the whole text
+        raise InvalidRequestError(f"{path} cannot be read: {fault}")
+    for name in table.keys() - OPTIONS.keys():
+        near = difflib.get_close_matches(name, OPTIONS, 1, 0.5)
+        meant = f"; did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(OPTIONS)}"
+        raise InvalidRequestError(f"{path}: there is no option {name!r}{meant}")
+    if "api_key" in table and others_may_read:
+        warnings.warn(f"{path} holds a key, and others may read it: chmod 600", UserWarning, stacklevel=2)
+    return table
+
+
+def environment_proxy(origin: str) -> Proxy | None:
+    """The proxy that HTTPS_PROXY/HTTP_PROXY (by the origin's scheme) or ALL_PROXY name, less NO_PROXY and loopback."""
+    url = _environment_proxy_url(origin)
+    try:
+        return parse_proxy(url)
+    except InvalidRequestError as error:
+        variable = urlsplit(origin).scheme.upper() + "_PROXY or ALL_PROXY"
+        raise InvalidRequestError(f"{variable}: {error}", code=error.code) from None
+
+
+def _environment_proxy_url(origin: str) -> Secret:
+    """What the environment says of it; "" is none."""
+    if _is_loopback(origin) or not any(name in os.environ for name in _PROXY_VARIABLES):
+        return Secret()
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed; late: 25 ms, which few need
+
+    address = urlsplit(origin)
+    proxies = getproxies_environment()
+    chosen = proxies.get(address.scheme) or proxies.get("all") or ""
+    if not chosen or proxy_bypass_environment(address.netloc, proxies):
+        return Secret()
+    return Secret(chosen if "://" in chosen else "http://" + chosen)
+
+
+@functools.lru_cache(maxsize=64)  # calls ask for the same few
+def _is_loopback(origin: str) -> bool:
+    host = urlsplit(origin).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def device_id() -> str:
+    """This installation's x-flow-device-id: made once, kept in `home()/device-id`; delete the file to reset it.
+
+    A home that cannot be written is no failure: the id then lasts as long as the process.
+    """
+    return _device_id(home())
+
+
+@functools.cache
+def _device_id(folder: Path) -> str:
+    path = folder / "device-id"
+    with contextlib.suppress(OSError, ValueError):
+        kept = path.read_text("ascii").strip()
+        if DEVICE_ID.fullmatch(kept):
+            return kept
+    made = "f-" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(19))
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(made + "\n", "ascii")
+        path.chmod(0o600)
+    return made

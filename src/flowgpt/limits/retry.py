@@ -1,0 +1,84 @@
+"""Whether a failed attempt is made again, and after how long. Decided here, waited for in `transport`.
+
+Clock and randomness come in as arguments. Source of the classes: errors.RETRY_CLASSES.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from ..errors import FlowGPTError
+
+LIMIT_RETRY_AFTER_S = 120.0
+"""A longer wish of the service is told to the caller instead of slept through."""
+
+FIRST_WAIT_S, LIMIT_WAIT_S = 0.5, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Send it again after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Hand the failure on; `reason` is why it is not tried again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often to send again: `max_retries` times what was surely not processed, once what may have been."""
+
+    max_retries: int = 2
+
+    def after(self, failure: FlowGPTError, *, attempt: int, time_left_s: float | None, jitter: float) -> Wait | GiveUp:
+        """The decision after attempt number `attempt` (from 1). `jitter`: a random number in [0, 1)."""
+        if failure.retry_class == "never":
+            return GiveUp(f"{failure.code} is not retried")
+        allowed = self.max_retries if failure.retry_class == "safe" else min(1, self.max_retries)
+        if attempt > allowed:
+            return GiveUp(f"sent {attempt} times")
+        if failure.code == "connection_closed_idle":
+            return Wait(0.0)
+        if failure.retry_after_s is not None:
+            seconds = failure.retry_after_s * (1 + jitter / 10)
+            if failure.retry_after_s > LIMIT_RETRY_AFTER_S:
+                return GiveUp(f"the service asks to wait {failure.retry_after_s:.0f} s")
+        else:
+            seconds = jitter * min(LIMIT_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 9))
+        if time_left_s is not None and seconds >= time_left_s:
+            return GiveUp("there is no time left")
+        return Wait(seconds)
+
+
+def retry_after_s(value: str | None, *, date: str | None = None) -> float | None:
+    """Read a Retry-After header: seconds, or an HTTP date less the reply's own `Date` (never the local clock).
+
+    None for what is missing, past, junk or not finite: the caller then waits by its own rule.
+    """
+    if value is None or len(value) > 64:
+        return None
+    if re.fullmatch("[0-9]+", value.strip()):
+        seconds = float(value)
+    else:
+        until, now = _http_date(value), _http_date(date)
+        if until is None or now is None:
+            return None
+        seconds = (until - now).total_seconds()
+    return seconds if 0 < seconds < math.inf else None
+
+
+def _http_date(value: str | None) -> datetime | None:
+    try:
+        read = parsedate_to_datetime(value or "")
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

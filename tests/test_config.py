@@ -1,0 +1,573 @@
+"""Where values come from, and which are taken: the one table of options, the addresses, the file, the device id."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowgpt import config
+from flowgpt.config import (
+    OPTIONS,
+    Options,
+    Proxy,
+    Timeouts,
+    device_id,
+    environment_proxy,
+    home,
+    parse_origin,
+    parse_proxy,
+)
+from flowgpt.errors import InvalidRequestError
+from flowgpt.protocol.request import PUBLIC_ORIGIN
+from flowgpt.protocol.signing import DEVICE_ID
+from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
+
+REPEATABLE = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+
+
+@pytest.fixture
+def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the configuration file belongs."""
+    monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path))
+    path = tmp_path / "config.toml"
+    path.touch(0o600)
+    return path
+
+
+# --- precedence -----------------------------------------------------------------------------------------------------
+
+PROXIES = (Proxy("http", "a", 1), Proxy("https", "b", 443), Proxy("socks5", "c", 1080))
+ROWS: dict[str, tuple[Any, ...]] = {
+    # option: argument, environment, file (TOML), and what each becomes
+    "model": ("a", "b", '"c"', "a", "b", "c"),
+    "temperature": (0.1, "", "0.3", 0.1, None, 0.3),
+    "api_key": ("a", "b", '"c"', "a", "b", "c"),
+    "base_url": ("http://a:80", "https://B", '"http://c:1/"', "http://a", "https://b", "http://c:1"),
+    "proxy": ("http://a:1", "https://b", '"socks5h://c"', *PROXIES),
+    "timeout": (1, "2.5", "3", *(Timeouts(total_s=seconds) for seconds in (1, 2.5, 3))),
+    "max_retries": (1, "", "3", 1, None, 3),
+    "max_connections": (1, "2", "3", 1, 2, 3),
+    "nsfw": (True, "", "true", True, None, True),
+    "prompt_id": ("a", "", '"c"', "a", None, "c"),
+    "greeting": ("a", "", '"c"', "a", None, "c"),
+    "document_ids": (["a"], "", '["c"]', ("a",), None, ("c",)),
+    "generate_image": (True, "", "true", True, None, True),
+    "user_id": ("a", "", '"c"', "a", None, "c"),
+    "conversation_id": ("a", "", '"c"', "a", None, "c"),
+    "extra_models": (["a"], "", '["c"]', ("a",), None, ("c",)),
+    "allow_unknown_model": (True, "", "true", True, None, True),
+    "extra_body": ({"a": 1}, "", "{c = 3}", {"a": 1}, None, {"c": 3}),
+}
+
+
+def test_each_option_has_its_row_here() -> None:
+    assert ROWS.keys() == OPTIONS.keys()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_argument_goes_before_environment_before_file_before_default(
+    name: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argument, variable, text, from_argument, from_environment, from_file = ROWS[name]
+
+    def value(**arguments: Any) -> Any:
+        return getattr(Options.resolve(**arguments), name)
+
+    assert value() == getattr(Options(), name)
+    file.write_text(f"{name} = {text}\n")
+    assert value() == from_file
+    assert value(**{name: None}) == from_file, "None is: as configured"
+    env = OPTIONS[name].metadata["env"]
+    assert bool(env) is bool(variable)
+    if env:
+        monkeypatch.setenv(env, variable)
+        assert value() == from_environment
+        monkeypatch.setenv(env, "")
+        assert value() == from_file, "an empty variable is not set"
+        monkeypatch.setenv(env, variable)
+    assert value(**{name: argument}) == from_argument
+
+
+def test_the_variables_are_those_of_the_documentation() -> None:
+    assert {option.metadata["env"] for option in OPTIONS.values()} - {None} == {
+        "FLOWGPT_API_KEY",
+        "FLOWGPT_BASE_URL",
+        "FLOWGPT_PROXY",
+        "FLOWGPT_MODEL",
+        "FLOWGPT_TIMEOUT",
+        "FLOWGPT_MAX_CONNECTIONS",
+    }
+
+
+def test_an_empty_key_and_an_empty_proxy_switch_off_what_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"FLOWGPT_API_KEY": API_KEY, "FLOWGPT_PROXY": "http://a:1", "ALL_PROXY": "http://b:1"}.items():
+        monkeypatch.setenv(name, value)
+    options = Options.resolve(api_key="", proxy="")
+    assert (options.api_key, options.proxy) == (None, None)
+
+
+BAD_VALUES: dict[str, list[Any]] = {
+    "model": [1, b"x"],
+    "temperature": [float("nan"), float("inf"), -0.1, 2.1, 10**400, "0.7", True],
+    "api_key": [1, b"key", "a\nb", "a\rb", "a\0b", "\x7f", "\x85", "€"],
+    "base_url": [1, "", "embedded"],
+    "proxy": [1, "h"],
+    "timeout": ["1", True, 0, -1, float("nan"), float("inf"), {"nope": 1}, {1: 2, "x": 3}, {"head_s": "1"}],
+    "max_retries": [-1, 1.0, True, "1"],
+    "max_connections": [0, -1, 1.5, True],
+    "nsfw": [1, "yes"],
+    "prompt_id": [1],
+    "greeting": [1],
+    "document_ids": ["a", [1], 1],
+    "generate_image": [0],
+    "user_id": [1],
+    "conversation_id": [1],
+    "extra_models": ["a", [None]],
+    "allow_unknown_model": ["true"],
+    "extra_body": [[], {1: 2}, "x"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD_VALUES.items() for value in values])
+def test_a_bad_value_is_refused_by_the_name_of_its_option(name: str, value: Any) -> None:
+    """J4, J6: nothing is converted in silence."""
+    with pytest.raises(InvalidRequestError, match=name):
+        Options.resolve(**{name: value})
+
+
+def test_each_option_has_bad_values_here() -> None:
+    assert BAD_VALUES.keys() == OPTIONS.keys()
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\r\nX: y", "\0", "\x1f", "\u2028"])
+def test_j6_a_key_cannot_inject_a_header(key: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Options.resolve(api_key=key)
+    assert caught.value.code == "header_injection"
+    assert key not in str(caught.value)
+
+
+def test_a_mutable_argument_is_copied() -> None:
+    """J2: what the caller changes later changes nothing."""
+    ids, extra = ["a"], {"a": 1}
+    options = Options.resolve(document_ids=ids, extra_body=extra)
+    ids.append("b")
+    extra["b"] = 2
+    assert (options.document_ids, options.extra_body) == (("a",), {"a": 1})
+
+
+def test_no_minus_zero_goes_on_the_wire() -> None:
+    assert str(Options.resolve(temperature=-0.0).temperature) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"), [("temprature", "temperature"), ("apikey", "api_key"), ("zzz", "goes without it")]
+)
+def test_j7_an_unknown_keyword_is_warned_of_once_and_names_the_nearest(keyword: str, meant: str) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert [Options.resolve(**{keyword: 1}) for _ in range(3)] == [Options()] * 3
+    [warning] = told
+    assert warning.category is UserWarning
+    assert keyword in str(warning.message)
+    assert meant in str(warning.message)
+
+
+# --- timeouts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [field.name for field in dataclasses.fields(Timeouts)])
+def test_each_part_of_a_timeout_is_a_positive_number_or_none(part: str) -> None:
+    assert getattr(Timeouts(**{part: 0.5}), part) == 0.5
+    assert getattr(Timeouts(**{part: None}), part) is None
+    for bad in (0, -1, float("nan"), float("inf"), "1", True, 10**400, [1]):
+        with pytest.raises(InvalidRequestError, match=part):
+            Timeouts(**{part: bad})  # type: ignore[arg-type]
+
+
+def test_a_number_is_the_deadline_of_the_whole_reply_and_a_table_says_it_in_parts(file: Path) -> None:
+    assert Options.resolve(timeout=5).timeout == Timeouts(total_s=5)
+    assert Options.resolve(timeout=Timeouts(head_s=5)).timeout == Timeouts(head_s=5)
+    file.write_text("[timeout]\nhead_s = 5\nidle_s = 1.5\n")
+    assert Options.resolve().timeout == Timeouts(head_s=5, idle_s=1.5)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "-1", "1e999", "0"])
+def test_i22_a_bad_variable_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWGPT_TIMEOUT", text)
+    with pytest.raises(InvalidRequestError, match=r"^FLOWGPT_TIMEOUT: "):
+        Options.resolve()
+    assert Options.resolve(timeout=1).timeout.total_s == 1, "an argument makes it not matter"
+
+
+# --- base_url -------------------------------------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+def taken(parse: Callable[[object], T], value: str, *codes: str) -> T | None:
+    """What is parsed, or None for what is refused with one of these codes."""
+    try:
+        return parse(value)
+    except InvalidRequestError as error:
+        if error.code not in codes:
+            raise
+        return None
+
+
+GOOD_ORIGINS = {
+    "public": PUBLIC_ORIGIN,
+    "http://example.com": "http://example.com",
+    "HTTPS://Example.COM/": "https://example.com",
+    "https://example.com:443": "https://example.com",
+    "http://example.com:80/": "http://example.com",
+    "http://example.com:443": "http://example.com:443",
+    "http://127.0.0.1:8080": "http://127.0.0.1:8080",
+    "http://localhost:1": "http://localhost:1",
+    "http://[::1]:8080": "http://[::1]:8080",
+    "http://[0:0::1]": "http://[::1]",
+    "http://[2001:DB8::1]": "http://[2001:db8::1]",
+    "http://db1": "http://db1",  # hexadecimal digits are no number by themselves
+    "http://cafe.fade.be2": "http://cafe.fade.be2",
+    "http://my_service:3000": "http://my_service:3000",
+    "http://xn--mnchen-3ya.de": "http://xn--mnchen-3ya.de",
+    "http://example.com:08080": "http://example.com:8080",
+}
+BAD_ORIGINS = """
+example.com|/relative|//example.com|http:/example.com|http:example.com|http://|https://|:80|http://:80|://x|
+ftp://example.com|ws://example.com|file:///etc/passwd|javascript:alert(1)|data:text/html,x|socks5://example.com|
+http+unix://x|http://user@example.com|http://user:pw@example.com|http://@example.com|http://:@example.com|
+http://example.com@evil.test|http://example.com/path|http://example.com//|http://example.com/?q|http://example.com?q|
+http://example.com#f|http://example.com/#|http://example.com/..|http://example.com:0|http://example.com:65536|
+http://example.com:99999999|http://example.com:|http://example.com:x|http://example.com:-1|http://example.com:+1|
+http://example.com:80:80|http://0177.0.0.1|http://0177.1|http://127.1|http://2130706433|http://0x7f000001|
+http://0x7f.1|http://0x|http://127.0.0.01|http://127.0.0.256|http://1.2.3|http://1.2.3.4.5|http://a.1|
+http://[::ffff:127.0.0.1]|http://[::ffff:7f00:1]|http://[fe80::1%25eth0]|http://[fe80::1%eth0]|http://[::1|http://::1|
+http://[]|http://[127.0.0.1]|http://[::1]x|http://[v1.x]|http://example.com.|http://.example.com|http://exa..mple.com|
+http://-example.com|http://exam ple.com|http://exämple.com|http://example.com\\evil.test|\\\\example.com|
+http:\\\\example.com|http://example%2ecom|http://ex*mple.com|http://example.com&evil| http://example.com|
+http://example。com|HTTP://１２７.0.0.1
+""".replace("\n", "").split("|")
+LONG = ["http://" + "a" * 64 + ".com", "http://" + ".".join(["a" * 60] * 5), "http://x" * 5000]
+CONTROLS = [
+    "http://example.com\n",
+    "http://example.com\r\nX: y",
+    "http://exam\tple.com",
+    "http://example.com\0",
+    "\x1bx",
+]
+
+
+@pytest.mark.parametrize("value", GOOD_ORIGINS)
+def test_m2_an_origin_is_taken_and_written_in_one_way(value: str) -> None:
+    assert parse_origin(value) == GOOD_ORIGINS[value]
+    assert parse_origin(GOOD_ORIGINS[value]) == GOOD_ORIGINS[value]
+    assert Options.resolve(base_url=value).base_url == GOOD_ORIGINS[value]
+
+
+@pytest.mark.parametrize("value", BAD_ORIGINS + LONG + CONTROLS)
+def test_m2_what_parsers_could_read_in_two_ways_is_refused(value: str) -> None:
+    with pytest.raises(InvalidRequestError, match="base_url") as caught:
+        Options.resolve(base_url=value)
+    assert caught.value.code == "bad_base_url"
+    assert "evil" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+
+
+def test_m2_there_are_sixty_and_more_of_them() -> None:
+    assert len(set(BAD_ORIGINS)) >= 60
+
+
+def test_the_word_embedded_says_what_to_use_in_python() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Options.resolve(base_url="embedded")
+    assert "flowgpt.embedded" in str(caught.value.hint)
+
+
+@REPEATABLE
+@given(st.text(alphabet=st.sampled_from("htps:/[]@.%#?\\0123456789abcxé\x00\n-_"), max_size=30).map("http://".__add__))
+def test_m2_whatever_is_taken_means_the_same_to_other_parsers(value: str) -> None:
+    """The client sends with yarl's, and Python's own is a third opinion."""
+    from urllib.parse import urlsplit
+
+    from yarl import URL
+
+    origin = taken(parse_origin, value, "bad_base_url")
+    if origin is None:
+        return
+    ours = origin.partition("://")[2]
+    sent, other = URL(origin + "/v3/chat", encoded=True), urlsplit(origin)
+    assert sent.host is not None
+    host = f"[{sent.host}]" if ":" in sent.host else sent.host
+    assert host + (f":{sent.explicit_port}" if sent.explicit_port else "") == ours == other.netloc
+    assert (sent.user, sent.password, sent.path) == (None, None, "/v3/chat")
+
+
+# --- proxies --------------------------------------------------------------------------------------------------------
+
+GOOD_PROXIES: dict[str, tuple[str, str, int, str | None, str | None]] = {
+    "http://h": ("http", "h", 80, None, None),
+    "https://h/": ("https", "h", 443, None, None),
+    "SOCKS5://H": ("socks5", "h", 1080, None, None),
+    "socks5h://h:9": ("socks5", "h", 9, None, None),
+    "http://[::1]:8080": ("http", "[::1]", 8080, None, None),
+    "http://u@h": ("http", "h", 80, "u", ""),
+    "http://u:@h": ("http", "h", 80, "u", ""),
+    "http://:p@h": ("http", "h", 80, "", "p"),
+    "http://@h": ("http", "h", 80, None, None),
+    "http://u:p@h:1": ("http", "h", 1, "u", "p"),
+    "http://u:p:q@h:1": ("http", "h", 1, "u", "p:q"),
+    "http://u:p@q@h:1": ("http", "h", 1, "u", "p@q"),
+    "http://u%40x:p%3A%2F%25@h:1": ("http", "h", 1, "u@x", "p:/%"),
+    "http://%C3%A9:%E2%82%AC@h:1": ("http", "h", 1, "é", "€"),
+}
+BAD_PROXIES = [
+    "h:1",
+    "ftp://u:pw@h",
+    "socks4://u:pw@h",
+    "http://u:pw@h:99999",
+    "http://u:pw@h:0",
+    "http://u:pw@h:",
+    "http://u:pw@",
+    "http://u:p/w@h",
+    "http://u:p#w@h",
+    "http://u:p?w@h",
+    "http://u:pw@h/path",
+    "http://u:pw@h?q",
+    "http://u:pw @h",
+    "http://u:pwé@h",
+    "http://u:pw@0177.1",
+    "http://u:pw%0d%0a@h",
+    "http://u:pw%00@h",
+]
+
+
+@pytest.mark.parametrize("value", GOOD_PROXIES)
+def test_a16_a_proxy_is_taken_with_its_credentials_decoded(value: str) -> None:
+    scheme, host, port, username, password = GOOD_PROXIES[value]
+    proxy = parse_proxy(value)
+    assert proxy is not None
+    assert (proxy.scheme, proxy.host, proxy.port, proxy.username, proxy.password) == (
+        scheme,
+        host,
+        port,
+        username,
+        password,
+    )
+    assert "@" not in proxy.url + repr(proxy)
+    assert parse_proxy(proxy) is proxy
+
+
+@pytest.mark.parametrize("value", BAD_PROXIES)
+def test_a16_a_bad_proxy_is_refused_before_anything_is_sent_and_its_credentials_are_masked(value: str) -> None:
+    with pytest.raises(InvalidRequestError, match="proxy") as caught:
+        Options.resolve(proxy=value)
+    assert caught.value.code in ("bad_proxy", "header_injection")
+    assert "pw" not in str(caught.value)
+
+
+@REPEATABLE
+@given(username=st.text(max_size=10), password=st.text(max_size=10))
+def test_a16_credentials_of_any_letters_come_back_as_they_were(username: str, password: str) -> None:
+    from urllib.parse import quote
+
+    value = f"http://{quote(username, safe='', errors='replace')}:{quote(password, safe='', errors='replace')}@h"
+    proxy = taken(parse_proxy, value, "header_injection")
+    if proxy is None:
+        assert not (username + password).isprintable()
+        return
+    if (username + password).encode(errors="replace").decode() == username + password and username + password:
+        assert (proxy.username, proxy.password) == (username, password)
+        assert proxy.authorization is not None
+
+
+@REPEATABLE
+@given(st.text(alphabet=st.sampled_from("htpsock5:/[]@.%#?\\09abcé\x00\n "), max_size=30))
+def test_a16_odd_proxies_are_refused_or_taken_and_never_anything_else(value: str) -> None:
+    for text in (value, "http://" + value):
+        proxy = taken(parse_proxy, text, "bad_proxy", "header_injection")
+        assert proxy is None or proxy.url == f"{proxy.scheme}://{proxy.host}:{proxy.port}"
+
+
+FAR, NEAR = "http://far.test", "https://far.test"
+
+
+@pytest.mark.parametrize(
+    ("variables", "origin", "found"),
+    [
+        ({}, FAR, None),
+        ({"HTTP_PROXY": "http://p:1"}, FAR, "http://p:1"),
+        ({"http_proxy": "http://p:1"}, FAR, "http://p:1"),
+        ({"HTTP_PROXY": "http://p:1"}, NEAR, None),
+        ({"HTTPS_PROXY": "http://p:1"}, NEAR, "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1"}, FAR, None),
+        ({"ALL_PROXY": "socks5://p:1"}, FAR, "socks5://p:1"),
+        ({"ALL_PROXY": "socks5://p:1", "HTTPS_PROXY": "http://q:1"}, NEAR, "http://q:1"),
+        ({"ALL_PROXY": "p:1"}, FAR, "http://p:1"),
+        ({"HTTP_PROXY": ""}, FAR, None),
+        ({"ALL_PROXY": "http://p:1", "NO_PROXY": "far.test"}, FAR, None),
+        ({"ALL_PROXY": "http://p:1", "NO_PROXY": ".test"}, FAR, None),
+        ({"ALL_PROXY": "http://p:1", "NO_PROXY": "far.test:81"}, FAR, "http://p:1"),
+        ({"ALL_PROXY": "http://p:1", "NO_PROXY": "ar.test,other"}, FAR, "http://p:1"),
+        ({"ALL_PROXY": "http://p:1", "NO_PROXY": "*"}, FAR, None),
+        ({"ALL_PROXY": "http://p:1"}, "http://127.0.0.1:8", None),
+        ({"ALL_PROXY": "http://p:1"}, "http://127.8.8.8", None),
+        ({"ALL_PROXY": "http://p:1"}, "http://localhost:8", None),
+        ({"ALL_PROXY": "http://p:1"}, "http://[::1]:8", None),
+        ({"ALL_PROXY": "http://p:1"}, "http://127.0.0.1.far.test", "http://p:1"),
+        ({"NO_PROXY": "x"}, FAR, None),
+    ],
+)
+def test_a17_the_environments_proxy_counts_less_no_proxy_and_loopback(
+    variables: dict[str, str], origin: str, found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    proxy = environment_proxy(origin)
+    assert (proxy.url if proxy else None) == found
+    assert Options.resolve(base_url=origin).proxy == proxy
+    monkeypatch.setenv("FLOWGPT_PROXY", "http://ours:1")
+    ours = Options.resolve(base_url=origin).proxy
+    assert ours is not None
+    assert ours.url == "http://ours:1", "ours goes before, and to loopback too"
+
+
+def test_a17_the_environments_proxy_has_credentials_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"http://{PROXY_USER}:{PROXY_PASSWORD}@p:1")
+    proxy = Options.resolve(base_url=FAR).proxy
+    assert proxy is not None
+    assert (proxy.username, proxy.password) == (PROXY_USER, PROXY_PASSWORD)
+
+
+# --- the file -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model = ", "cannot be read: Invalid value"),
+        ("model = 1\nmodel = 2", "cannot be read: Cannot overwrite"),
+        ("\x00", "cannot be read"),
+        ("temprature = 1", "no option 'temprature'; did you mean 'temperature'"),
+        ("zzz = 1", "no option 'zzz'; the keys are model, temperature"),
+        ("temperature = 9", "config.toml: temperature: temperature must be"),
+        ("[timeout]\nhead = 1", "config.toml: timeout: timeout has no part 'head'; the parts are connect_s"),
+        ("[timeout]\nhead_s = -1", "config.toml: timeout: timeout head_s must be"),
+        ("nsfw = 1", "config.toml: nsfw: nsfw must be"),
+        ("base_url = 'ftp://x'", "config.toml: base_url: base_url is no usable address"),
+    ],
+)
+def test_i22_a_bad_file_is_named_with_its_key_and_reason(text: str, words: str, file: Path) -> None:
+    file.write_text(text)
+    with pytest.raises(InvalidRequestError) as caught:
+        Options.resolve()
+    assert str(file) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_i22_a_file_of_other_bytes_or_a_directory_is_named(file: Path) -> None:
+    file.write_bytes(b"model = '\xff'")
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        Options.resolve()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        Options.resolve()
+
+
+def test_a_changed_file_is_read_again(file: Path) -> None:
+    for model in ("a", "bb", "ccc"):
+        file.write_text(f"model = '{model}'")
+        assert Options.resolve().model == model
+    file.unlink()
+    assert Options.resolve().model == ""
+
+
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o644, True), (0o640, True), (0o400, False)])
+def test_k9_a_file_with_a_key_that_others_may_read_is_warned_of(mode: int, warns: bool, file: Path) -> None:
+    file.write_text(f"api_key = '{API_KEY}'")
+    file.chmod(mode)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert Options.resolve().api_key == API_KEY
+        assert Options.resolve().api_key == API_KEY
+    assert [("chmod 600" in str(warning.message)) for warning in told] == [True] * warns
+
+
+def test_a_file_without_a_key_may_be_read_by_all(file: Path) -> None:
+    file.write_text("model = 'a'")
+    file.chmod(0o644)
+    assert Options.resolve().model == "a"
+
+
+@pytest.mark.parametrize("place", ["/dev/null/home", "/nonexistent/home", "~nobody-of-this-name/home"])
+def test_a_home_that_is_none_is_no_failure(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWGPT_HOME", place)
+    monkeypatch.chdir("/dev")
+    assert Options.resolve() == Options()
+    assert DEVICE_ID.fullmatch(device_id())
+    assert device_id() == device_id()
+
+
+def test_without_a_variable_the_home_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("FLOWGPT_HOME")
+    assert home().name == "flowgpt"
+    assert tmp_path in home().parents
+
+
+# --- the device id --------------------------------------------------------------------------------------------------
+
+
+def forget() -> None:
+    """As a new process."""
+    config._device_id.cache_clear()
+
+
+def test_the_device_id_is_made_once_and_kept_private() -> None:
+    first = device_id()
+    assert DEVICE_ID.fullmatch(first)
+    assert first.startswith("f-")
+    path = home() / "device-id"
+    assert path.read_text() == first + "\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    forget()
+    assert device_id() == first
+
+
+def test_the_device_id_is_reset_by_deleting_its_file() -> None:
+    first = device_id()
+    (home() / "device-id").unlink()
+    forget()
+    assert device_id() != first
+
+
+@pytest.mark.parametrize("kept", ["", "short", "f-" + "A" * 19, "x" * 22, "f-0123456789abcdefghi\nmore", "\u00e9"])
+def test_a_broken_device_id_is_replaced(kept: str) -> None:
+    home().mkdir()
+    (home() / "device-id").write_text(kept)
+    made = device_id()
+    assert DEVICE_ID.fullmatch(made)
+    forget()
+    assert device_id() == made
+
+
+@pytest.mark.parametrize("kept", ["f-0123456789abcdefghi", "V1StGXR8_Z5jdHi6B-myT"])
+def test_a_device_id_that_the_user_wrote_is_taken(kept: str) -> None:
+    """docs/protocol.md#request-headers: both shapes were seen."""
+    home().mkdir()
+    (home() / "device-id").write_text(kept)
+    assert device_id() == kept
+
+
+def test_two_installations_have_two_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = device_id()
+    monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / "other"))
+    assert device_id() != first

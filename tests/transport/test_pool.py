@@ -1,0 +1,172 @@
+"""The connections of a loop: shared, bounded, reused, and gone with their loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from typing import Any
+
+import pytest
+
+from flowgpt.config import Options
+from flowgpt.errors import APITimeoutError, InvalidRequestError
+from flowgpt.transport import pool as pools
+from flowgpt.transport.pool import current_pool
+from tests.transport.calls import Outcome, ask, limits, read
+from tests.upstream import CHUNKED, HUNG_UP, LAST, Gate, Peer, Upstream, chunk, event, reply
+
+GOOD = [reply("good")]
+
+
+async def good(upstream: Upstream, count: int = 1, **options: Any) -> None:
+    """So many good calls in a row."""
+    for _ in range(count):
+        assert (await read(ask(upstream.url, **({"timeout": limits()} | options)))).texts == ["good"]
+
+
+def test_a_connection_is_used_again_after_each_reply_that_was_read_to_its_end() -> None:
+    with Upstream(GOOD) as upstream:
+        asyncio.run(good(upstream, 20))
+        assert (upstream.connections, len(upstream.requests)) == (1, 20)
+
+
+def test_calls_of_one_loop_share_a_pool_and_each_loop_has_its_own() -> None:
+    """H11: a second asyncio.run gets fresh connections; those of the first are closed with its loop."""
+
+    async def pool(upstream: Upstream) -> pools.Pool:
+        await good(upstream, 2)
+        assert await current_pool(10_000) is await current_pool(5)
+        return await current_pool(10_000)
+
+    with Upstream(GOOD) as upstream:
+        first, second = (asyncio.run(pool(upstream)) for _ in range(2))
+        upstream.wait_for(lambda: len(upstream.closed) == 2)
+    assert first is not second
+    assert pools._pools == {}
+
+
+def test_closed_loops_are_forgotten() -> None:
+    """A loop that was closed without its asynchronous generators: its pool goes when the next one comes."""
+    lost = asyncio.new_event_loop()
+    lost.run_until_complete(current_pool(1))
+    lost.close()
+    assert list(pools._pools) == [lost]
+    assert list(asyncio.run(_loops_with_a_pool())) != [lost]
+    gc.collect()
+
+
+async def _loops_with_a_pool() -> list[asyncio.AbstractEventLoop]:
+    await current_pool(1)
+    return list(pools._pools)
+
+
+def test_two_loops_at_once_do_not_meet() -> None:
+    """H12: in two threads, each with a reply under way when the other begins."""
+    gate = Gate()
+
+    async def main(upstream: Upstream) -> list[str]:
+        return (await read(ask(upstream.url, timeout=limits()))).texts
+
+    async def both(upstream: Upstream) -> list[list[str]]:
+        threads = [asyncio.create_task(asyncio.to_thread(asyncio.run, main(upstream))) for _ in range(2)]
+        await upstream.until(lambda: len(upstream.requests) == 2)
+        gate.open()
+        return await asyncio.gather(*threads)
+
+    with Upstream([CHUNKED, gate, chunk(event("good")), LAST]) as upstream:
+        assert asyncio.run(both(upstream)) == [["good"], ["good"]]
+
+
+def test_a18_a_pool_that_stays_full_is_a_pool_timeout_and_nothing_was_sent() -> None:
+    async def main(upstream: Upstream) -> Outcome:
+        options: dict[str, Any] = {"max_connections": 1}
+        first = ask(upstream.url, timeout=limits(), **options)
+        await first.next()
+        second = await read(ask(upstream.url, timeout=limits(pool_s=0.05), **options))
+        first.close()
+        return second
+
+    with Upstream([CHUNKED, chunk(event("a")), HUNG_UP]) as upstream:
+        outcome = asyncio.run(main(upstream))
+        assert len(upstream.requests) == 1
+    assert outcome.fault == (APITimeoutError, "pool_timeout", "pool")
+    assert outcome.failure is not None
+    assert outcome.failure.retry_class == "safe"
+
+
+@pytest.mark.parametrize("phase", ["head", "body"])
+def test_a19_after_a_storm_of_cancels_no_connection_is_lost(phase: str) -> None:
+    """2,000 calls over 10 connections, each cancelled at its own time; then twenty good ones, and no slot is taken.
+
+    A waiting call costs httpx its pool here (measured: after some 6,700 of them).
+    """
+    stormy = True
+
+    async def script(peer: Peer) -> None:
+        if not stormy:
+            await peer.send(reply("good"))
+            return
+        if phase == "body":
+            await peer.send(CHUNKED + chunk(event("a")))
+        await HUNG_UP(peer)
+
+    async def main(upstream: Upstream) -> str:
+        nonlocal stormy
+        options: dict[str, Any] = {"max_connections": 10}
+        calls = [asyncio.create_task(read(ask(upstream.url, timeout=limits(), **options))) for _ in range(2000)]
+        while calls:
+            for call in calls[::7]:
+                call.cancel()
+            await asyncio.gather(*calls[::7], return_exceptions=True)
+            del calls[::7]
+        stormy = False
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(good(upstream, **options) for _ in range(20)))
+        return repr(await current_pool(10))
+
+    with Upstream([script]) as upstream:
+        assert asyncio.run(main(upstream)) == "<Pool 0 busy, limit=10>"
+        upstream.wait_for(lambda: upstream.open == 0)
+
+
+def test_h18_two_thousand_streams_at_once_lose_duplicate_and_reorder_nothing() -> None:
+    """All of them are open, with their first text read, before any goes on."""
+    count, gate = 2000, Gate()
+
+    async def script(peer: Peer) -> None:
+        name = f"{peer.number}"
+        await peer.send(CHUNKED + chunk(event(name)))
+        await gate(peer)
+        await peer.send(b"".join(chunk(event(f" {name}.{place}")) for place in range(5)) + LAST)
+
+    async def main(upstream: Upstream) -> list[str]:
+        replies = [ask(upstream.url, timeout=limits()) for _ in range(count)]
+        await asyncio.gather(*(reply.next() for reply in replies))
+        assert upstream.open == count
+        gate.open()
+        return await asyncio.gather(*(reply.read() for reply in replies))
+
+    with Upstream([script]) as upstream:
+        texts = asyncio.run(main(upstream))
+    expected = ["".join([f"{number}", *(f" {number}.{place}" for place in range(5))]) for number in range(count)]
+    assert sorted(texts) == sorted(expected)
+
+
+def test_h13_a_forked_child_that_goes_on_with_its_parents_loop_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process id is what tells; the real fork is in tests/test_lifecycle.py."""
+
+    async def main() -> None:
+        await current_pool(1)
+        parent = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+        with pytest.raises(InvalidRequestError) as caught:
+            await current_pool(1)
+        monkeypatch.undo()
+        assert caught.value.code == "forked_process"
+
+    asyncio.run(main())
+
+
+def test_the_limit_of_a_pool_is_an_option() -> None:
+    assert Options().max_connections == 10_000
