@@ -1,0 +1,1 @@
+"""What can answer: the contract (`base`), FlowGPT itself (`flowgpt`)."""

@@ -1,0 +1,152 @@
+"""The contract of a provider, on one screen. The built-in provider uses it as a stranger's would.
+
+A provider is any object with `stream`. A subclass of `AsyncGeneratorProvider` defines that, or a bare
+`create_async_generator`; the other forms come from there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Sequence
+from inspect import Parameter
+from typing import Any, ClassVar, Protocol, get_type_hints
+
+from .. import bridge
+from ..config import Options, conceal
+from ..errors import ModelNotFoundError
+from ..messages import AsyncResult, Messages
+from ..reply import Reply, TextSource
+
+__all__ = ["AsyncGeneratorProvider", "AsyncResult", "Messages", "Provider", "ProviderModelMixin"]
+
+
+class Provider(Protocol):
+    """What can answer: a class or an instance. For a list of models it has `get_models` and `get_model` too."""
+
+    def stream(
+        self,
+        model: str = "",
+        messages: Messages = (),
+        *,
+        proxy: str | None = None,
+        temperature: float | None = None,
+        **options: Any,
+    ) -> Reply:
+        """The reply in its full form; nothing is sent before it is read. None: as configured."""
+
+
+class _Params:
+    """`params`: the call's parameters in words, readable on the class and on an instance."""
+
+    def __get__(self, _instance: object, owner: type[AsyncGeneratorProvider]) -> str:
+        parameters = owner.get_parameters().values()
+        return ", ".join(p.name if p.default is Parameter.empty else f"{p.name}={p.default!r}" for p in parameters)
+
+
+class AsyncGeneratorProvider:
+    """Answers as an async generator of texts; joined and sync forms included."""
+
+    url: ClassVar[str] = ""
+    working: ClassVar[bool] = True
+    supports_message_history: ClassVar[bool] = False
+    supports_system_message: ClassVar[bool] = False
+    params = _Params()
+
+    @classmethod
+    def stream(
+        cls,
+        model: str = "",
+        messages: Messages = (),
+        *,
+        proxy: str | None = None,
+        temperature: float | None = None,
+        **options: Any,
+    ) -> Reply:
+        """The reply in its full form; nothing is sent before it is read. None: as configured."""
+        if cls.create_async_generator.__func__ is AsyncGeneratorProvider.create_async_generator.__func__:  # type: ignore[attr-defined]
+            raise NotImplementedError(f"{cls.__name__} defines neither stream nor create_async_generator")
+        options |= {} if temperature is None else {"temperature": temperature}
+        texts = cls.create_async_generator(model, messages, proxy, **options)
+        return Reply(TextSource(texts), model=model)
+
+    @classmethod
+    def create_async_generator(
+        cls,
+        model: str = "",
+        messages: Messages = (),
+        proxy: str | None = None,
+        temperature: float = 0.7,
+        **options: Any,
+    ) -> AsyncResult:
+        """The reply as an async generator of `str`, one for each text event. Raises: FlowGPTError."""
+        proxy = conceal(options, proxy)
+        return aiter(cls.stream(model, messages, proxy=proxy, temperature=temperature, **options))
+
+    @classmethod
+    async def create_async(
+        cls,
+        model: str = "",
+        messages: Messages = (),
+        proxy: str | None = None,
+        temperature: float = 0.7,
+        **options: Any,
+    ) -> str:
+        """The whole text of the reply. Raises: FlowGPTError."""
+        proxy = conceal(options, proxy)
+        return await cls.stream(model, messages, proxy=proxy, temperature=temperature, **options).read()
+
+    @classmethod
+    def create_completion(
+        cls,
+        model: str = "",
+        messages: Messages = (),
+        proxy: str | None = None,
+        temperature: float = 0.7,
+        **options: Any,
+    ) -> Iterator[str]:
+        """The sync twin of `create_async_generator`; also inside a running event loop. Raises: FlowGPTError."""
+        proxy = conceal(options, proxy)
+        return bridge.texts(cls.stream(model, messages, proxy=proxy, temperature=temperature, **options))
+
+    @classmethod
+    def get_parameters(cls) -> dict[str, Parameter]:
+        """What a call takes, by name, with types and defaults; the options are keyword-only."""
+        named = dict(inspect.signature(cls.create_async_generator, eval_str=True).parameters)
+        if named.pop("options", None) is None:
+            return named
+        types, defaults = get_type_hints(Options), Options()
+        return named | {
+            name: Parameter(name, Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=kind)
+            for name, kind in types.items()
+            if name not in named
+        }
+
+
+class ProviderModelMixin:
+    """Which models a provider has, and what its aliases stand for."""
+
+    default_model: ClassVar[str] = ""
+    models: ClassVar[list[str]] = []
+    model_aliases: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def get_models(cls) -> list[str]:
+        """The ids of the models, without the aliases."""
+        return list(cls.models)
+
+    @classmethod
+    def get_model(cls, model: str = "", *, allow_unknown_model: bool = False, extra_models: Sequence[str] = ()) -> str:
+        """The id to send: "" gives the default, an alias its target.
+
+        Raises: ModelNotFoundError, naming the nearest ids and how to use an id that is not in the list.
+        """
+        known = cls.model_aliases.get(model, model) or cls.default_model
+        if known in cls.models or known in extra_models or not cls.models or allow_unknown_model:
+            return known
+        near = difflib.get_close_matches(known[:100], [*cls.models, *cls.model_aliases, *extra_models], 3, 0.4)
+        shown = ascii(known[:40])[1:-1] + ("…" if len(known) > 40 else "")
+        raise ModelNotFoundError(
+            f"model '{shown}' is not in {cls.__name__}'s list" + (f"; the nearest: {', '.join(near)}" if near else ""),
+            hint="`flowgpt models` shows the list; allow_unknown_model=True or extra_models=[...] sends an id anyway",
+        )

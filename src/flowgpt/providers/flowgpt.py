@@ -1,0 +1,81 @@
+"""FlowGPT: a message list becomes one signed request, and its answer a reply. No HTTP, no parsing in here.
+
+Unofficial, by docs/protocol.md; see its section "Status and terms" before pointing this at the public service.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any, ClassVar
+
+from .. import transport
+from ..config import Options, Secret, conceal, device_id
+from ..messages import Messages
+from ..protocol import catalog, signing
+from ..protocol.events import Decoder
+from ..protocol.request import ChatRequest, encode, prompt_from_messages
+from ..reply import Reply
+from .base import AsyncGeneratorProvider, ProviderModelMixin
+
+
+class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
+    """The FlowGPT chat API as an async generator of texts.
+
+    `working`: True until something measured says otherwise; it is no claim about the public service.
+    """
+
+    url: ClassVar[str] = "https://flowgpt.com/chat"
+    working: ClassVar[bool] = True
+    supports_message_history: ClassVar[bool] = True
+    supports_system_message: ClassVar[bool] = True
+    default_model: ClassVar[str] = catalog.DEFAULT_MODEL
+    models: ClassVar[list[str]] = list(catalog.MODELS)
+    model_aliases: ClassVar[dict[str, str]] = dict(catalog.ALIASES)
+
+    @classmethod
+    def stream(
+        cls,
+        model: str = "",
+        messages: Messages = (),
+        *,
+        proxy: str | None = None,
+        temperature: float | None = None,
+        **options: Any,
+    ) -> Reply:
+        """The reply in its full form; nothing is sent before it is read.
+
+        `model`: an id or alias, "" for the configured or default one. `proxy`: "" is none.
+        `temperature`: 0 to 2. None: as configured. `options`: `flowgpt.config.Options`.
+        Raises: InvalidRequestError, before anything is sent.
+        """
+        proxy = conceal(options, proxy)
+        call = Options.resolve(**{"model": model or None, "proxy": proxy, "temperature": temperature} | options)
+        chosen = cls.get_model(call.model, allow_unknown_model=call.allow_unknown_model, extra_models=call.extra_models)
+        request = ChatRequest(
+            model=chosen,
+            prompt=prompt_from_messages(messages, greeting=call.greeting),
+            temperature=call.temperature,
+            nsfw=call.nsfw,
+            prompt_id=call.prompt_id or None,
+            document_ids=call.document_ids,
+            generate_image=call.generate_image,
+            signed_in=call.api_key is not None,
+            user_id=call.user_id,
+            conversation_id=call.conversation_id,
+            extra=call.extra_body,
+        )
+
+        def headers() -> dict[str, str]:
+            bearer = Secret(signing.authorization(call.api_key))
+            return signing.headers(
+                authorization=bearer,
+                timestamp_s=int(time.time()),
+                nonce=secrets.token_hex(16),
+                device_id=device_id(),
+            )
+
+        body = encode(request)
+        return Reply(
+            transport.Stream(transport.Call(call.base_url + request.path, body, headers, Decoder, call)), model=chosen
+        )
