@@ -1,0 +1,81 @@
+"""The three standard streams: what may come in, and how words go out, whatever the terminal, locale or pipe.
+
+A stream that is closed is no failure; an output that cannot be written is an OSError, which the program's edge shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+
+from ..errors import InvalidRequestError
+
+LIMIT_STDIN_BYTES = 4 * 1024 * 1024
+"""Half of what a request may have, since JSON makes texts longer."""
+
+DIRECTIONS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+"""Unicode's embeddings, overrides and isolates: they show a text in another order than it is written in."""
+
+CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *DIRECTIONS])
+del CONTROLS[ord("\n")], CONTROLS[ord("\t")]
+
+
+def prepare() -> None:
+    """Let no locale be too small for an answer: what it has no bytes for is shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def piped() -> bool:
+    """Whether standard input is something to read, and no terminal."""
+    return sys.stdin is not None and not sys.stdin.isatty()
+
+
+def read() -> str:
+    """All of standard input, without the newlines at its end.
+
+    Raises: InvalidRequestError when it is over LIMIT_STDIN_BYTES, or not UTF-8.
+    """
+    data = sys.stdin.buffer.read(LIMIT_STDIN_BYTES + 1)
+    if len(data) > LIMIT_STDIN_BYTES:
+        raise InvalidRequestError(
+            f"standard input is larger than {LIMIT_STDIN_BYTES:,} bytes", code="payload_too_large", hint="send less"
+        )
+    try:
+        return data.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"standard input is not UTF-8, at byte {error.start}", hint="iconv -t utf-8 converts a text"
+        ) from None
+
+
+def plain(text: str) -> str:
+    """The text without what commands a terminal: C0 and C1 controls except newline and tab, and directions (E14).
+
+    Character by character, so it does not matter how the text was split.
+    """
+    return text.translate(CONTROLS)
+
+
+def write(text: str) -> None:
+    """A piece of the answer, at once."""
+    if sys.stdout is not None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def note(words: str) -> None:
+    """One line on stderr; that nobody can read it is no failure."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(" ".join(plain(words).split()) + "\n")
+            sys.stderr.flush()
+
+
+def abandon() -> None:
+    """Give stdout up: what is left in its buffer must not fail again when the interpreter ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,267 @@
+"""`flowgpt ask`: what is sent, and what is shown of the answer or of its failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from flowgpt.embedded import Server
+from flowgpt.protocol.request import ChatRequest
+from tests.cli.conftest import Invoke, Write
+from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
+
+
+def asked(server: Server) -> ChatRequest:
+    """The one chat that the server received."""
+    (received,) = server.requests
+    assert received.chat is not None
+    return received.chat
+
+
+def reflection(question: str, system: str = "(none)") -> str:
+    return (
+        "This is FlowGPT's embedded server on your own machine. No model answers here; this is what it received:\n"
+        f"model: gpt-3.5-turbo\ntemperature: 0.7\nsystem prompt: {system}\nearlier turns: 0\nquestion: {question}\n"
+    )
+
+
+def answering(*texts: str) -> Any:
+    async def respond(_request: ChatRequest) -> AsyncGenerator[str, None]:
+        for text in texts:
+            yield text
+
+    return respond
+
+
+# --- what is asked ------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_and_nothing_else_is_on_stdout(server: Server, invoke: Invoke) -> None:
+    result = invoke("ask", "What is the capital of France?")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, reflection("What is the capital of France?"), "")
+
+
+def test_options_travel_to_the_request(server: Server, invoke: Invoke) -> None:
+    result = invoke("-m", "gemini", "-s", "Be brief.", "--temperature", "0", "--timeout", "20", "Why?")
+
+    chat = asked(server)
+    assert result.exit_code == 0
+    assert (chat.model, chat.prompt.system, chat.temperature, chat.prompt.question) == (
+        "google-gemini",
+        "Be brief.",
+        0.0,
+        "Why?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "question"),
+    [
+        (["why", "is", "it", "so?"], "", "why is it so?"),
+        (["ask", "models"], "", "models"),
+        (["--", "models"], "", "models"),
+        ([], "piped\n", "piped"),
+        (["ask"], "  two\nlines\n\n", "  two\nlines"),
+        (["Summarise this"], "a text\n", "Summarise this\n\na text"),
+        (["Summarise this"], " \n", "Summarise this"),
+    ],
+)
+def test_words_and_piped_text_become_one_question(
+    server: Server, invoke: Invoke, args: list[str], stdin: str, question: str
+) -> None:
+    result = invoke(*args, stdin=stdin)
+
+    assert result.exit_code == 0, result.stderr
+    assert asked(server).prompt.question == question
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "words"),
+    [
+        (["ask"], "", "There is no question"),
+        ([""], "", "There is no question"),
+        ([], "\n", "There is no question"),
+        (["-m", "gpt-4-turb", "hi"], "", "nearest: gpt-4-turbo"),
+        (["--temperature", "nan", "hi"], "", "temperature must be a number from 0 to 2, not nan"),
+        (["--temperature", "hot", "hi"], "", "'hot' is not a valid float"),
+        (["--timeout", "-1", "hi"], "", "total_s must be a positive number"),
+        (["--proxy", "gopher://127.0.0.1", "hi"], "", "not 'gopher'"),
+        (["--base-url", "http://127.0.0.1/v3", "hi"], "", "base_url"),
+        (["--modle", "x", "hi"], "", "No such option '--modle'"),
+        (["hi"], b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_wrong_call_sends_nothing_and_ends_with_2(
+    server: Server, invoke: Invoke, args: list[str], stdin: str | bytes, words: str
+) -> None:
+    result = invoke(*args, stdin=stdin)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert list(server.requests) == []
+
+
+# --- how it is shown ----------------------------------------------------------------------------------------------
+
+
+def test_json_is_one_object_with_text_and_figures(server: Server, invoke: Invoke) -> None:
+    result = invoke("--json", "Grüße")
+
+    said = json.loads(result.stdout)
+    timings = said.pop("timings")
+    assert result.stdout.isascii()
+    assert said == {
+        "model": "gpt-3.5-turbo",
+        "text": reflection("Grüße"),
+        "verdict": "complete",
+        "finish_reason": "stop",
+        "attempts": 1,
+        "endpoint": server.base_url,
+    }
+    assert 0 <= timings["first_text_s"] <= timings["total_s"]
+
+
+def test_a_failure_in_json_is_one_object_with_what_came(server: Server, invoke: Invoke) -> None:
+    server.fault("cut_mid_line:2")
+    result = invoke("--json", "hi")
+
+    said = json.loads(result.stdout)
+    assert result.exit_code == 7
+    assert said["text"] == "This is "
+    assert said["error"]["type"] == "StreamInterruptedError"
+    assert said["error"]["code"] == "stream_interrupted"
+    assert said["error"]["message"]
+    assert said["error"].keys() >= {"hint", "retriable", "retry_after_s", "attempts", "phase", "request_id"}
+    assert result.stderr.startswith("flowgpt: ")
+
+
+def test_a_configuration_that_cannot_be_read_is_json_too(configure: Write, invoke: Invoke) -> None:
+    configure("base_url = \n")
+    result = invoke("--json", "hi")
+
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("how", [[], ["--no-stream"]])
+def test_a_cut_answer_keeps_what_came_and_is_marked(server: Server, invoke: Invoke, how: list[str]) -> None:
+    server.fault("cut_mid_line:3")
+    result = invoke(*how, "hi")
+
+    assert (result.exit_code, result.stdout) == (7, "This is FlowGPT's \n")
+    mark, message, hint = result.stderr.splitlines()
+    assert mark == "[the answer is cut here]"
+    assert message.startswith("flowgpt: ")
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("status:400", 2),
+        ("status:401", 3),
+        ("status:403", 3),
+        ("challenge", 3),
+        ("rate_limit:7", 4),
+        ("status:402", 4),
+        ("credit:2", 4),
+        ("status:500", 5),
+        ("status:503", 5),
+        ("stall:2", 6),
+        ("stall_head", 6),
+        ("refuse", 7),
+        ("reset", 7),
+        ("reset_mid_stream", 7),
+        ("cut_at_line", 7),
+        ("truncated_length", 7),
+        ("empty", 8),
+        ("html_page", 8),
+        ("wrong_json", 8),
+        ("redirect", 8),
+        ("status:404", 8),
+    ],
+)
+def test_each_failure_has_its_exit_code_one_line_and_a_hint(
+    server: Server, invoke: Invoke, fault: str, code: int
+) -> None:
+    server.fault(fault)
+    patience = ["--timeout", "0.3"] if fault.startswith("stall") else []
+    result = invoke(*patience, "hi")
+
+    assert result.exit_code == code, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line != "[the answer is cut here]"]
+    assert [line.split(": ")[0] for line in lines] == ["flowgpt", "hint"]
+    server.wait_until_idle()
+
+
+def test_an_end_that_nothing_proves_is_noted(server: Server, invoke: Invoke) -> None:
+    server.fault("close_delimited", times=3)
+
+    result = invoke("hi")
+    assert (result.exit_code, result.stdout) == (0, reflection("hi"))
+    assert result.stderr == "flowgpt: this connection cannot prove that the answer is complete\n"
+    assert invoke("-q", "hi").stderr == ""
+    said = json.loads(invoke("--json", "hi").stdout)
+    assert (said["verdict"], said["finish_reason"]) == ("unverified", None)
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"),
+    [([], "a[31mb]0;t\nc\n"), (["--no-stream"], "a[31mb]0;t\nc\n"), (["--raw"], "a\x1b[31mb\x1b]0;t\x07\r\nc\n")],
+)
+def test_an_answer_commands_no_terminal_unless_it_is_raw(invoke: Invoke, how: list[str], shown: str) -> None:
+    """E14, also when an escape is split over texts."""
+    with Server(answering("a\x1b", "[31mb\x1b]0", ";t\x07\r\nc")) as server:
+        result = invoke("--base-url", server.base_url, *how, "hi")
+        said = json.loads(invoke("--base-url", server.base_url, "--json", "hi").stdout)
+
+    assert result.stdout_bytes.decode() == shown
+    assert said["text"] == "a\x1b[31mb\x1b]0;t\x07\r\nc"
+
+
+def test_verbose_tells_who_answered_and_how_it_went_and_no_word_of_the_question(server: Server, invoke: Invoke) -> None:
+    result = invoke("-v", "-s", "a secret system", "a secret question")
+
+    assert result.exit_code == 0
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"flowgpt: gpt-3.5-turbo at {server.base_url}, complete, attempts: 1, first text after 0.")
+    assert "secret" not in line
+
+
+def test_verbose_counts_the_events_that_have_no_text(server: Server, invoke: Invoke) -> None:
+    server.fault("unknown_events")
+
+    assert "skipped 1 of event 'title'" in invoke("-v", "hi").stderr
+
+
+def test_verbose_tells_how_often_a_failed_question_was_sent(server: Server, invoke: Invoke, configure: Write) -> None:
+    configure("max_retries = 1\n")
+    server.fault("reset", times=2)
+
+    result = invoke("-v", "hi")
+
+    assert (result.exit_code, len(server.requests)) == (7, 2)
+    assert "attempts: 2" in result.stderr.splitlines()[0]
+
+
+def test_a_key_and_a_proxy_s_password_are_never_shown(
+    server: Server, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K1, K2"""
+    monkeypatch.setenv("FLOWGPT_API_KEY", API_KEY)
+    monkeypatch.setenv("FLOWGPT_PROXY", f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1")
+    result = invoke("-v", "--json", "hi")
+
+    assert result.exit_code == 5
+    for secret in (API_KEY, PROXY_USER, PROXY_PASSWORD):
+        assert secret not in result.output
+    monkeypatch.setenv("FLOWGPT_PROXY", "")
+    server.fault("status:401")
+    result = invoke("-v", "--json", "hi")
+    assert result.exit_code == 3
+    assert server.requests[-1].headers["authorization"] == f"Bearer {API_KEY}"
+    assert API_KEY not in result.output

@@ -1,0 +1,98 @@
+"""docs/terminal.md shows what the program prints: each console block is played again, and compared as a whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from flowgpt.embedded import Server
+
+PAGE = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```console(?: fault=(\S+))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which `flowgpt` is installed, with a home of its own and a terminal of 80 columns."""
+    script = tmp_path / "bin" / "flowgpt"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flowgpt "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / ".config" / "flowgpt"))
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def play(block: str, home: Path) -> str:
+    """The block again, with what its commands print now; what differs from run to run is evened out."""
+    played = ""
+    environment = dict(os.environ)
+    for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+        if exported := re.fullmatch(r"export (\w+)=(\S+)", command):
+            environment[exported[1]] = exported[2]
+            output = ""
+        elif command.startswith("flowgpt embedded") and "--help" not in command:
+            output = serve(command, environment)
+        else:
+            output = subprocess.run(
+                ["sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+                timeout=60,
+                check=False,
+            ).stdout
+        played += f"$ {command}\n{output}"
+    played = played.replace(str(home), "/home/you")
+    played = re.sub(r"http://127\.0\.0\.1:\d++(?!/v1)", "http://127.0.0.1:8000", played)
+    played = re.sub(r" +$", "", played, flags=re.MULTILINE)
+    played = re.sub(r"\d\.\d\d s", "0.36 s", played)
+    return re.sub(r'_s": \d\.\d+(e-\d+)?', '_s": 0.36', played)
+
+
+def serve(command: str, environment: dict[str, str]) -> str:
+    """What a server says when it starts; it is ended by Ctrl-C."""
+    with subprocess.Popen(
+        [*shlex.split(command), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as child:
+        assert child.stdout is not None
+        said = ""
+        while (line := child.stdout.readline()) and not line.startswith("hint: "):
+            said += line
+        said += line
+        child.send_signal(signal.SIGINT)
+        return said + child.stdout.read()
+
+
+@pytest.mark.usefixtures("program")
+@pytest.mark.parametrize(("fault", "block"), BLOCKS, ids=[block.split("\n")[0][2:] for _, block in BLOCKS])
+def test_the_page_shows_what_the_program_prints(
+    fault: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        if fault:
+            monkeypatch.setenv("FLOWGPT_BASE_URL", stack.enter_context(Server(fault=fault)).base_url)
+
+        assert play(block, tmp_path) == block
+
+
+def test_the_page_has_the_help_of_every_command() -> None:
+    shown = "".join(block for _, block in BLOCKS)
+
+    assert len(BLOCKS) >= 12
+    for command in ("", "ask ", "models ", "embedded "):
+        assert f"$ flowgpt {command}--help\nUsage: flowgpt {command}" in shown
