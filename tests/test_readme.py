@@ -1,0 +1,63 @@
+"""What README shows is run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_ten_lines_of_python_run() -> None:
+    (code,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "What is the capital of France?" in done.stdout
+
+
+def shell_lines() -> list[str]:
+    (code,) = blocks("sh")
+    lines = [line.split("  #")[0].strip() for line in code.splitlines()]
+    return [line for line in lines if "flowgpt" in line and not line.startswith(("export", "flowgpt embedded"))]
+
+
+def test_the_lines_of_shell_are_found() -> None:
+    assert len(shell_lines()) >= 6
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_a_line_of_shell_runs(line: str) -> None:
+    command = line.replace("flowgpt ", f"{shlex.quote(sys.executable)} -m flowgpt ").replace(
+        "python3 ", f"{shlex.quote(sys.executable)} "
+    )
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_words_of_make_are_those_that_readme_names() -> None:
+    listed = subprocess.run(["make", "-C", str(ROOT)], capture_output=True, text=True, timeout=60, check=True).stdout
+
+    for word in ("demo", "test", "install"):
+        assert f"make {word} " in listed
+        assert f"make {word} " in README
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
