@@ -23,7 +23,7 @@ def asked(server: Server) -> ChatRequest:
 
 def reflection(question: str, system: str = "(none)") -> str:
     return (
-        "This is FlowGPT's embedded server on your own machine. No model answers here; this is what it received:\n"
+        "This is flowgpt's embedded server on your own machine. No model answers here; this is what it received:\n"
         f"model: gpt-3.5-turbo\ntemperature: 0.7\nsystem prompt: {system}\nearlier turns: 0\nquestion: {question}\n"
     )
 

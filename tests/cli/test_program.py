@@ -284,7 +284,7 @@ def test_the_embedded_server_ends_with_the_call_however_that_ends(
     rest, words = child.stdout.read(), child.stderr.read() if child.stderr else b""
 
     assert child.wait(20) == code
-    assert first.startswith(b"This is FlowGPT's embedded server")
+    assert first.startswith(b"This is flowgpt's embedded server")
     assert b"Traceback" not in words
     if code == 130:
         assert words.endswith(b"\ninterrupted\n")

@@ -28,7 +28,7 @@ async def all_of(texts: AsyncGenerator[str, None]) -> list[str]:
 # --- the mirror -------------------------------------------------------------------------------------------------------
 
 REFLECTION = """\
-This is FlowGPT's embedded server on your own machine. No model answers here; this is what it received:
+This is flowgpt's embedded server on your own machine. No model answers here; this is what it received:
 model: gpt-4
 temperature: 0.5
 system prompt: Be brief.

@@ -56,7 +56,7 @@ def reflection(request: ChatRequest) -> str:
     prompt = request.prompt
     turns = len(prompt.history)
     return (
-        "This is FlowGPT's embedded server on your own machine. No model answers here; "
+        "This is flowgpt's embedded server on your own machine. No model answers here; "
         "this is what it received:\n"
         f"model: {request.model}\n"
         f"temperature: {request.temperature:g}\n"
