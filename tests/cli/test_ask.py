@@ -152,7 +152,7 @@ def test_a_cut_answer_keeps_what_came_and_is_marked(server: Server, invoke: Invo
     server.fault("cut_mid_line:3")
     result = invoke(*how, "hi")
 
-    assert (result.exit_code, result.stdout) == (7, "This is FlowGPT's \n")
+    assert (result.exit_code, result.stdout) == (7, "This is flowgpt's \n")
     mark, message, hint = result.stderr.splitlines()
     assert mark == "[the answer is cut here]"
     assert message.startswith("flowgpt: ")

@@ -249,10 +249,10 @@ def test_a_terminal_of_20_columns_without_colour_is_wide_enough(words: str, monk
 def test_ctrl_c_keeps_what_came_and_closes_the_connection(server: Server) -> None:
     server.fault("stall:3")
     with Screen("hi") as screen:
-        screen.read(until="FlowGPT's ")
+        screen.read(until="flowgpt's ")
         screen.type(b"\x03")
 
-        assert screen.read() == "This is FlowGPT's ^C\ninterrupted\n"
+        assert screen.read() == "This is flowgpt's ^C\ninterrupted\n"
         assert screen.child.wait(20) == 130
     server.wait_until_idle()
 

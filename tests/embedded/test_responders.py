@@ -44,7 +44,7 @@ def test_the_mirror_says_what_it_is_and_what_it_received() -> None:
 def test_the_mirror_streams_word_by_word() -> None:
     words = asyncio.run(all_of(mirror(ASKED)))
 
-    assert words[:3] == ["This ", "is ", "FlowGPT's "]
+    assert words[:3] == ["This ", "is ", "flowgpt's "]
     assert all(len(word.split()) == 1 for word in words)
 
 
