@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from flowgpt import FlowGpt
-from flowgpt.config import Options, Secret, Timeouts, parse_origin, parse_proxy
+from flowgpt.addresses import Secret, parse_origin, parse_proxy
+from flowgpt.config import Options, Timeouts
 from flowgpt.errors import FlowGPTError, InvalidRequestError
 from tests.conftest import API_KEY, CANARIES, PROXY_PASSWORD, PROXY_USER, faces
 from tests.upstream import FIN, HUNG_UP, RST, Upstream, answer
@@ -54,7 +55,7 @@ def leak_behind(secret):
 HEADER = """
 import logging, subprocess, sys
 import pytest
-from flowgpt.config import Secret
+from flowgpt.addresses import Secret
 from flowgpt.errors import FlowGPTError
 from leaky_room import leak, leak_behind
 from tests.conftest import API_KEY as KEY
@@ -203,14 +204,32 @@ def test_k1_a_failed_call_shows_none_of_its_secrets(name: str, through: str) -> 
     assert "Traceback" in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_secret_gives_itself_away_only_on_purpose() -> None:
+def test_a_secret_is_masked_in_a_repr_and_reads_as_itself_for_whoever_sends_it() -> None:
     secret = Secret(API_KEY)
-    assert (repr(secret), f"{secret}", f"{secret!r}", f"{secret:>9}") == ("'***'", "***", "'***'", "***")
-    assert str(secret) + "" == API_KEY
+    assert (repr(secret), f"{secret!r}", repr({"key": secret})) == ("'***'", "'***'", "{'key': '***'}")
+    assert f"Bearer {secret}" == "Bearer " + API_KEY
     options = Options.resolve(api_key=API_KEY, proxy=PROXY)
     assert not any(canary in repr(options) + repr(options.proxy) for canary in CANARIES)
     assert options.proxy is not None
     assert options.proxy.url == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"proxy": {"http": PROXY}},
+        {"proxy": [PROXY]},
+        {"proxy": PROXY.encode()},
+        {"base_url": PROXY.encode()},
+        {"base_url": f"http://127.0.0.1/{API_KEY}"},
+        {"base_url": f"http://127.0.0.1/?key={API_KEY}"},
+        {"api_key": [API_KEY]},
+    ],
+)
+def test_k1_a_secret_of_the_wrong_kind_shows_in_no_traceback_either(wrong: dict[str, Any]) -> None:
+    """The scanner around every test looks through the tracebacks, with their locals."""
+    with pytest.raises(InvalidRequestError, match=f"^{next(iter(wrong))} "):
+        FlowGpt.create_async_generator(messages=[{"role": "user", "content": "?"}], **wrong)
 
 
 def test_the_parsers_alone_show_nothing_in_their_messages() -> None:

@@ -28,8 +28,7 @@ from .errors import (
     StreamInterruptedError,
 )
 from .providers.flowgpt import FlowGpt
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     "APIConnectionError",

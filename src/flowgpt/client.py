@@ -21,16 +21,9 @@ from .errors import InvalidRequestError
 from .formats.chat import Answer, ChatCompletion, ChatCompletionChunk, characters
 from .formats.models import Model, ModelList, model_list
 from .messages import Messages
-from .protocol import catalog
 from .providers.base import Provider
 from .providers.flowgpt import FlowGpt
 from .reply import Reply
-
-CREATED_UNIX_S = dict.fromkeys(
-    [*catalog.MODELS, *catalog.ALIASES],
-    int(datetime.fromisoformat(f"{catalog.AS_OF}-01T00:00:00+00:00").timestamp()),
-)
-"""When an id is known to have existed; other ids have 0."""
 
 
 class _Open:
@@ -108,16 +101,19 @@ class _Base:
     def _models(self) -> ModelList:
         self._open.check()
         ids = [*self._catalogue().get_models()]
-        ids += [id_ for id_ in self._known().extra_models if id_ not in ids]
         aliases = getattr(self._provider, "model_aliases", {})
-        return model_list(ids, aliases, created=CREATED_UNIX_S, owned_by=self._name.lower())
+        as_of = getattr(self._provider, "models_as_of", "")
+        created = int(datetime.fromisoformat(f"{as_of}-01T00:00:00+00:00").timestamp()) if as_of else 0
+        known = dict.fromkeys([*ids, *aliases], created)
+        ids += [id_ for id_ in self._known().extra_models if id_ not in ids]
+        return model_list(ids, aliases, created=known, owned_by=self._name.lower())
 
     def _model(self, model: str) -> Model:
         for entry in self._models():
             if entry.id == model:
                 return entry
         known = self._catalogue().get_model(model, allow_unknown_model=self._known().allow_unknown_model)
-        return Model(id=known, created=CREATED_UNIX_S.get(known, 0), owned_by=self._name.lower())
+        return Model(id=known, created=0, owned_by=self._name.lower())
 
     def _catalogue(self) -> Any:
         if not callable(getattr(self._provider, "get_models", None)):
@@ -302,7 +298,7 @@ class AsyncClient(_Base):
     ) -> None:
         options |= {"api_key": api_key, "proxy": proxy}
         options |= {"base_url": base_url, "timeout": timeout, "max_retries": max_retries}
-        del api_key, proxy  # no traceback shows them (K1)
+        del api_key, base_url, proxy  # no traceback shows them (K1)
         super().__init__(provider, options)
 
     @property
@@ -453,11 +449,11 @@ class Completions:
         reply, answer = self._client._ask(model, messages, stream_options, options)
         batches = Batches(reply)
         self._client._open.add(batches)
-        chunks = _chunks(reply, batches, answer)
         if not stream:
             for _ in batches:
                 pass
             return answer.completion(reply.text, reply.verdict)
+        chunks = _chunks(reply, batches, answer)
         return Stream(reply, batches, next(chunks), chunks)
 
 
@@ -502,7 +498,7 @@ class Client(_Base):
     ) -> None:
         options |= {"api_key": api_key, "proxy": proxy}
         options |= {"base_url": base_url, "timeout": timeout, "max_retries": max_retries}
-        del api_key, proxy  # no traceback shows them (K1)
+        del api_key, base_url, proxy  # no traceback shows them (K1)
         super().__init__(provider, options)
 
     @property

@@ -6,13 +6,11 @@ device id are read here and nowhere else; importing this module reads nothing. S
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import difflib
 import functools
 import ipaddress
 import os
-import re
 import secrets
 import string
 import tomllib
@@ -20,9 +18,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, Self
+from urllib.parse import urlsplit
 
+from .addresses import Proxy, Secret, parse_origin, parse_proxy
 from .errors import InvalidRequestError
 from .protocol.request import PUBLIC_ORIGIN
 from .protocol.signing import DEVICE_ID
@@ -31,16 +30,15 @@ LIMIT_TIMEOUT_S = 1e9
 """Thirty years: an event loop can still count so far. Who wants no limit says None."""
 
 
-class Secret(str):
-    """A string that tracebacks and formatted messages show as ***. Only `str.__str__` and `+` give the value away."""
+EMBEDDED = "embedded"
+"""What stands for the embedded server where an origin could stand; only the terminal knows how to start it."""
 
-    __slots__ = ()
 
-    def __repr__(self) -> str:
-        return "'***'"
+class _Default(float):
+    """A number that a signature shows as its default: `Options.resolve` takes this very object as not given."""
 
-    def __format__(self, spec: str) -> str:
-        return "***"
+
+TEMPERATURE = _Default(0.7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,8 @@ class Timeouts:
     `connect_s`: DNS, TCP, TLS and the proxy's handshake together. `head_s`: from there to the response's head.
     `first_event_s`, `idle_s`: to the first event, and between events (blank lines don't count). `total_s`: the whole
     reply with all its retries. `pool_s`: waiting for a free connection. `consumer_s`: how long the reader of the
-    reply may leave it alone before the connection is given up.
+    reply may leave it alone before the connection is given up. A limit closes the connection; a reader that is behind
+    still gets what had arrived by then, before the error.
     Raises: InvalidRequestError for anything but positive numbers.
     """
 
@@ -69,32 +68,6 @@ class Timeouts:
                 raise InvalidRequestError(f"timeout {part.name} must be a positive number of seconds, not {value!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A proxy's address. `url` has no credentials, and `repr` doesn't show them."""
-
-    scheme: str
-    host: str
-    port: int
-    username: Secret | None = None
-    password: Secret | None = None
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
-
-    @property
-    def authorization(self) -> Secret | None:
-        """The Proxy-Authorization value (Basic), or None without credentials."""
-        if self.username is None:
-            return None
-        pair = str(self.username) + ":" + str(self.password or "")
-        return Secret("Basic " + base64.b64encode(pair.encode()).decode())
-
-    def __repr__(self) -> str:
-        return f"<Proxy {self.url}{', with credentials' if self.username is not None else ''}>"
-
-
 # --- the checks: a raw value to a clean one, or an InvalidRequestError -------------------------------------------
 
 
@@ -102,136 +75,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _header_safe(name: str, value: str) -> str:
-    """J6: what goes into a header has no CR, LF, NUL or other control, and is Latin-1. The value is not shown."""
-    if not all(" " <= char <= "\xff" and char != "\x7f" and not "\x80" <= char <= "\x9f" for char in value):
-        raise InvalidRequestError(f"{name} has a character that no header may carry", code="header_injection")
-    return value
-
-
 def _api_key(value: object) -> Secret | None:
     if not isinstance(value, str):
         raise InvalidRequestError("api_key must be a string")
-    return Secret(_header_safe("api_key", value)) if value else None
-
-
-def parse_origin(value: object, *, name: str = "base_url") -> str:
-    """An http or https origin, normalised: `scheme://host[:port]`; the words stay as they are.
-
-    Raises: InvalidRequestError (bad_base_url), naming the part that is wrong (M2).
-    """
-    return _origin(value if isinstance(value, str) else "", name)
-
-
-@functools.lru_cache(maxsize=64)  # calls ask for the same few; what raises is not kept, and so no secret is
-def _origin(value: str, name: str) -> str:
-    if value == "public":
-        return PUBLIC_ORIGIN
-    url = _split(value)
-    if isinstance(url, str):
-        raise _bad(name, "bad_base_url", url)
-    if url.scheme not in ("http", "https"):
-        raise _bad(name, "bad_base_url", f"the scheme must be http or https, not {url.scheme!r}")
-    if url.userinfo is not None:
-        raise _bad(name, "bad_base_url", "it must not have a user name or password: use api_key")
-    if url.rest not in ("", "/"):
-        raise _bad(name, "bad_base_url", "it must be an origin such as https://example.com, with no path or query")
-    default = {"http": 80, "https": 443}[url.scheme]
-    return f"{url.scheme}://{url.host}" + ("" if url.port in (None, default) else f":{url.port}")
+    if not all(" " <= char <= "~" for char in value):  # J6; and a key is signed, so that its bytes must be beyond doubt
+        raise InvalidRequestError("api_key has a character outside printable ASCII", code="header_injection")
+    if value and not value.strip():
+        raise InvalidRequestError("api_key is blank", hint="leave it out to ask anonymously")
+    return Secret(value) if value else None
 
 
 def _base_url(value: object) -> str:
-    if value == "embedded":
-        raise InvalidRequestError(
-            "base_url 'embedded' is for the terminal",
-            code="bad_base_url",
-            hint="in Python: `with flowgpt.embedded.Server() as server:` and base_url=server.base_url",
-        )
-    return parse_origin(value)
-
-
-def parse_proxy(value: object) -> Proxy | None:
-    """A proxy URL: http, https or socks5, with credentials or without; "" is no proxy.
-
-    Raises: InvalidRequestError (bad_proxy); the message never has the credentials (A16, K2).
-    """
-    if value == "":
-        return None
-    if isinstance(value, Proxy):
-        return value
-    url = _split(value)
-    if isinstance(url, str):
-        raise _bad("proxy", "bad_proxy", url)
-    scheme = "socks5" if url.scheme == "socks5h" else url.scheme  # names are always resolved by a SOCKS proxy
-    if scheme not in ("http", "https", "socks5"):
-        raise _bad("proxy", "bad_proxy", f"the scheme must be http, https or socks5, not {scheme!r}")
-    if url.rest not in ("", "/"):
-        raise _bad("proxy", "bad_proxy", "it must have no path or query")
-    port = url.port or {"http": 80, "https": 443, "socks5": 1080}[scheme]
-    if not url.userinfo:
-        return Proxy(scheme, url.host, port)
-    username, password = (Secret(unquote(part)) for part in url.userinfo.partition(":")[::2])
-    if not (username + password).isprintable():
-        raise InvalidRequestError("proxy's user name or password has a control character", code="header_injection")
-    return Proxy(scheme, url.host, port, username, password)
-
-
-def _bad(name: str, code: str, why: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{name} is no usable address: {why}", code=code)
-
-
-class _Url(NamedTuple):
-    """A URL, cut into its parts; what may hold a secret is wrapped."""
-
-    scheme: str
-    userinfo: Secret | None
-    host: str
-    port: int | None
-    rest: Secret
-
-
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/?#]*)@)?(\[[^/?#@]*\]|[^/?#@:\[\]]*)(?::([^/?#]*))?([/?#].*)?")
-
-
-def _split(value: object) -> _Url | str:
-    """Cut a URL by a narrow grammar that leaves parsers no choice, or say what is wrong with it.
-
-    It raises nothing: a traceback through here would show what is not wrapped yet.
-    """
-    if not isinstance(value, str) or not value:
-        return "it must be a string such as https://example.com"
-    if not all("!" <= char <= "~" for char in value) or "\\" in value:
-        return "it has a space, a control character, a backslash or a letter outside ASCII"
-    parts = _URL.fullmatch(value)
-    if parts is None:
-        return "it must have the form scheme://host:port"
-    scheme, userinfo, host, port, rest = parts.groups()
-    if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
-        return "the port must be 1 to 65535"
-    found = _host(host.lower())
-    if found is None:
-        return "the host is neither a name nor an IP address in its usual form"
-    return _Url(
-        scheme.lower(),
-        None if userinfo is None else Secret(userinfo),
-        found,
-        int(port) if port else None,
-        Secret(rest or ""),
-    )
-
-
-def _host(host: str) -> str | None:
-    """The host, normalised; None for what one parser might take for a name and another for an address."""
-    try:
-        if host.startswith("["):
-            address = ipaddress.IPv6Address(host[1:-1])
-            return None if "%" in host or address.ipv4_mapped else f"[{address}]"
-        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):  # what ends in a number is an address
-            return str(ipaddress.IPv4Address(host))
-    except ValueError:
-        return None
-    name = r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*"
-    return host if len(host) <= 253 and re.fullmatch(name, host) else None
+    return EMBEDDED if value == EMBEDDED else parse_origin(value)
 
 
 def _timeout(value: object) -> Timeouts:
@@ -263,16 +118,12 @@ def _temperature(value: object) -> float:
     return abs(float(value))  # type: ignore[arg-type]  # abs: no -0.0 on the wire
 
 
-def _model(value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"model must be a string, not {type(value).__name__}")
-    return value
-
-
 def _text(name: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         if not isinstance(value, str):
             raise InvalidRequestError(f"{name} must be a string, not {type(value).__name__}")
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise InvalidRequestError(f"{name} has a lone surrogate")
         return value
 
     return check
@@ -320,7 +171,7 @@ def _option(
 class Options:
     """All that a call can be made with, besides the messages. Each field is an option; None means "as configured"."""
 
-    model: str = _option("", _model, "model id or alias; empty is the provider's default", env="FLOWGPT_MODEL")
+    model: str = _option("", _text("model"), "model id or alias; empty is the provider's default", env="FLOWGPT_MODEL")
     temperature: float = _option(0.7, _temperature, "randomness of the reply, 0 to 2")
     api_key: Secret | None = _option(
         None, _api_key, "sent as bearer token, to /v3/chat; empty is anonymous", env="FLOWGPT_API_KEY"
@@ -334,7 +185,7 @@ class Options:
     timeout: Timeouts = _option(
         Timeouts(),
         _timeout,
-        "seconds for the whole reply, or Timeouts for its parts",
+        "seconds for the whole reply; in Python also Timeouts for its parts",
         env="FLOWGPT_TIMEOUT",
         read=float,
     )
@@ -369,14 +220,14 @@ class Options:
         configured = configuration()
         values: dict[str, Any] = {}
         for name, value in arguments.items():
-            if value is not None and name in OPTIONS:
+            if value is not None and value is not TEMPERATURE and name in OPTIONS:
                 values[name] = OPTIONS[name].metadata["check"](value)
         for name in configured.keys() - values.keys():
             value, source = configured[name]
             try:
                 values[name] = OPTIONS[name].metadata["check"](value)
             except InvalidRequestError as error:
-                raise InvalidRequestError(f"{source}: {error}", code=error.code) from None
+                raise InvalidRequestError(f"{source}: {error}", code=error.code, hint=error.hint) from None
         if "proxy" not in values:
             values["proxy"] = environment_proxy(values.get("base_url", PUBLIC_ORIGIN))
         return cls(**values)
@@ -389,6 +240,7 @@ _VARIABLES = tuple(
     for name, option in OPTIONS.items()
     if option.metadata["env"]
 )
+_SECRETS = {"api_key", "proxy", "base_url"}  # a base_url has one by mistake
 _PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -397,17 +249,17 @@ def conceal(options: dict[str, Any], proxy: str | None = None) -> str | None:
 
     The first line of every public call that takes them.
     """
-    for name in ("api_key", "proxy", "base_url"):
-        value = options.get(name)
-        if isinstance(value, str):
-            options[name] = _concealed(name, value)
-        elif name == "api_key" and value is not None:
-            options[name] = type(value)  # no key, and the check will say so: nothing needs to know more of it
-    return Secret(proxy) if isinstance(proxy, str) else proxy
+    for name in _SECRETS & options.keys():
+        options[name] = _concealed(options[name])
+    concealed: str | None = _concealed(proxy)
+    return concealed
 
 
-def _concealed(name: str, value: str) -> str:
-    return Secret(value) if name in ("api_key", "proxy") or (name == "base_url" and "@" in value) else value
+def _concealed(value: Any) -> Any:
+    if isinstance(value, str):
+        return Secret(value)
+    # What is no string is no secret that works, but may hold one; its check needs its type, to say so.
+    return value if value is None or isinstance(value, (Proxy, type)) else type(value)
 
 
 @functools.cache  # once per name
@@ -450,7 +302,7 @@ def configuration() -> dict[str, tuple[Any, str]]:
         values = {name: (value, f"{path}: {name}") for name, value in table.items()}
     for name, variable, read in _VARIABLES:
         if text := os.environ.get(variable):
-            value: Any = _concealed(name, text)
+            value: Any = _concealed(text) if name in _SECRETS else text
             with contextlib.suppress(ValueError):  # what cannot be read stays a string, and the check says so
                 value = value if read is str else read(text)
             values[name] = (value, variable)
@@ -463,7 +315,9 @@ def _file(path: Path, _changed_ns: int, _size: int, others_may_read: bool) -> di
     table: dict[str, Any] = {}
     fault = ""
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        if not path.is_file():
+            raise OSError("it is no file")
+        table = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         fault = str(error)
     conceal(table)
@@ -485,7 +339,7 @@ def environment_proxy(origin: str) -> Proxy | None:
         return parse_proxy(url)
     except InvalidRequestError as error:
         variable = urlsplit(origin).scheme.upper() + "_PROXY or ALL_PROXY"
-        raise InvalidRequestError(f"{variable}: {error}", code=error.code) from None
+        raise InvalidRequestError(f"{variable}: {error}", code=error.code, hint=error.hint) from None
 
 
 def _environment_proxy_url(origin: str) -> Secret:
@@ -506,7 +360,7 @@ def _environment_proxy_url(origin: str) -> Secret:
 def _is_loopback(origin: str) -> bool:
     host = urlsplit(origin).hostname or ""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return origin == EMBEDDED or host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -523,7 +377,7 @@ def device_id() -> str:
 def _device_id(folder: Path) -> str:
     path = folder / "device-id"
     with contextlib.suppress(OSError, ValueError):
-        kept = path.read_text("ascii").strip()
+        kept = path.read_text("ascii").strip() if path.is_file() else ""
         if DEVICE_ID.fullmatch(kept):
             return kept
     made = "f-" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(19))

@@ -437,5 +437,12 @@ def test_a_configured_temperature_counts_where_none_is_given(upstream: Upstream)
 
     asyncio.run(FlowGpt.stream(messages=ASK, base_url=upstream.url).read())
     asyncio.run(FlowGpt.create_async(messages=ASK, base_url=upstream.url))
+    asyncio.run(FlowGpt.create_async(messages=ASK, base_url=upstream.url, temperature=0.7))
 
-    assert [json.loads(request.body)["temperature"] for request in upstream.requests] == [0.25, 0.7]
+    assert [json.loads(request.body)["temperature"] for request in upstream.requests] == [0.25, 0.25, 0.7]
+
+
+def test_the_word_embedded_says_what_to_use_in_python() -> None:
+    with pytest.raises(InvalidRequestError, match="is for the terminal") as caught:
+        FlowGpt.stream(messages=ASK, base_url="embedded")
+    assert "flowgpt.embedded" in str(caught.value.hint)

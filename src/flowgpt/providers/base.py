@@ -13,9 +13,10 @@ from inspect import Parameter
 from typing import Any, ClassVar, Protocol, get_type_hints
 
 from .. import bridge
-from ..config import Options, conceal
+from ..config import TEMPERATURE, Options, conceal
 from ..errors import ModelNotFoundError
 from ..messages import AsyncResult, Messages
+from ..protocol.events import shown
 from ..reply import Reply, TextSource
 
 __all__ = ["AsyncGeneratorProvider", "AsyncResult", "Messages", "Provider", "ProviderModelMixin"]
@@ -30,10 +31,10 @@ class Provider(Protocol):
         messages: Messages = (),
         *,
         proxy: str | None = None,
-        temperature: float | None = None,
+        temperature: float = TEMPERATURE,
         **options: Any,
     ) -> Reply:
-        """The reply in its full form; nothing is sent before it is read. None: as configured."""
+        """The reply in its full form; nothing is sent before it is read."""
 
 
 class _Params:
@@ -60,14 +61,13 @@ class AsyncGeneratorProvider:
         messages: Messages = (),
         *,
         proxy: str | None = None,
-        temperature: float | None = None,
+        temperature: float = TEMPERATURE,
         **options: Any,
     ) -> Reply:
-        """The reply in its full form; nothing is sent before it is read. None: as configured."""
-        if cls.create_async_generator.__func__ is AsyncGeneratorProvider.create_async_generator.__func__:  # type: ignore[attr-defined]
+        """The reply in its full form; nothing is sent before it is read."""
+        if cls._derives_its_forms():
             raise NotImplementedError(f"{cls.__name__} defines neither stream nor create_async_generator")
-        options |= {} if temperature is None else {"temperature": temperature}
-        texts = cls.create_async_generator(model, messages, proxy, **options)
+        texts = cls.create_async_generator(model, messages, proxy, temperature, **options)
         return Reply(TextSource(texts), model=model)
 
     @classmethod
@@ -76,7 +76,7 @@ class AsyncGeneratorProvider:
         model: str = "",
         messages: Messages = (),
         proxy: str | None = None,
-        temperature: float = 0.7,
+        temperature: float = TEMPERATURE,
         **options: Any,
     ) -> AsyncResult:
         """The reply as an async generator of `str`, one for each text event. Raises: FlowGPTError."""
@@ -89,7 +89,7 @@ class AsyncGeneratorProvider:
         model: str = "",
         messages: Messages = (),
         proxy: str | None = None,
-        temperature: float = 0.7,
+        temperature: float = TEMPERATURE,
         **options: Any,
     ) -> str:
         """The whole text of the reply. Raises: FlowGPTError."""
@@ -102,7 +102,7 @@ class AsyncGeneratorProvider:
         model: str = "",
         messages: Messages = (),
         proxy: str | None = None,
-        temperature: float = 0.7,
+        temperature: float = TEMPERATURE,
         **options: Any,
     ) -> Iterator[str]:
         """The sync twin of `create_async_generator`; also inside a running event loop. Raises: FlowGPTError."""
@@ -110,10 +110,16 @@ class AsyncGeneratorProvider:
         return bridge.texts(cls.stream(model, messages, proxy=proxy, temperature=temperature, **options))
 
     @classmethod
+    def _derives_its_forms(cls) -> bool:
+        ours: Any = AsyncGeneratorProvider.create_async_generator
+        return getattr(cls.create_async_generator, "__func__", None) is ours.__func__
+
+    @classmethod
     def get_parameters(cls) -> dict[str, Parameter]:
         """What a call takes, by name, with types and defaults; the options are keyword-only."""
         named = dict(inspect.signature(cls.create_async_generator, eval_str=True).parameters)
-        if named.pop("options", None) is None:
+        named = {name: parameter for name, parameter in named.items() if parameter.kind is not Parameter.VAR_KEYWORD}
+        if not cls._derives_its_forms():
             return named
         types, defaults = get_type_hints(Options), Options()
         return named | {
@@ -129,6 +135,7 @@ class ProviderModelMixin:
     default_model: ClassVar[str] = ""
     models: ClassVar[list[str]] = []
     model_aliases: ClassVar[dict[str, str]] = {}
+    models_as_of: ClassVar[str] = ""  # "2024-04": when this was the list; empty when that is not known
 
     @classmethod
     def get_models(cls) -> list[str]:
@@ -145,8 +152,8 @@ class ProviderModelMixin:
         if known in cls.models or known in extra_models or not cls.models or allow_unknown_model:
             return known
         near = difflib.get_close_matches(known[:100], [*cls.models, *cls.model_aliases, *extra_models], 3, 0.4)
-        shown = ascii(known[:40])[1:-1] + ("…" if len(known) > 40 else "")
         raise ModelNotFoundError(
-            f"model '{shown}' is not in {cls.__name__}'s list" + (f"; the nearest: {', '.join(near)}" if near else ""),
+            f"model {shown(known, 40)} is not in {cls.__name__}'s list"
+            + (f"; the nearest: {', '.join(near)}" if near else ""),
             hint="`flowgpt models` shows the list; allow_unknown_model=True or extra_models=[...] sends an id anyway",
         )

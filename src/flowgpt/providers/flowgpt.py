@@ -10,7 +10,9 @@ import time
 from typing import Any, ClassVar
 
 from .. import transport
-from ..config import Options, Secret, conceal, device_id
+from ..addresses import Secret
+from ..config import EMBEDDED, TEMPERATURE, Options, conceal, device_id
+from ..errors import InvalidRequestError
 from ..messages import Messages
 from ..protocol import catalog, signing
 from ..protocol.events import Decoder
@@ -32,6 +34,7 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
     default_model: ClassVar[str] = catalog.DEFAULT_MODEL
     models: ClassVar[list[str]] = list(catalog.MODELS)
     model_aliases: ClassVar[dict[str, str]] = dict(catalog.ALIASES)
+    models_as_of: ClassVar[str] = catalog.AS_OF
 
     @classmethod
     def stream(
@@ -40,17 +43,23 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
         messages: Messages = (),
         *,
         proxy: str | None = None,
-        temperature: float | None = None,
+        temperature: float = TEMPERATURE,
         **options: Any,
     ) -> Reply:
         """The reply in its full form; nothing is sent before it is read.
 
-        `model`: an id or alias, "" for the configured or default one. `proxy`: "" is none.
-        `temperature`: 0 to 2. None: as configured. `options`: `flowgpt.config.Options`.
+        `model`: an id or alias, "" for the configured or default one. `proxy`: None as configured, "" none.
+        `temperature`: 0 to 2. `options`: `flowgpt.config.Options`.
         Raises: InvalidRequestError, before anything is sent.
         """
         proxy = conceal(options, proxy)
         call = Options.resolve(**{"model": model or None, "proxy": proxy, "temperature": temperature} | options)
+        if call.base_url == EMBEDDED:
+            raise InvalidRequestError(
+                "base_url 'embedded' is for the terminal",
+                code="bad_base_url",
+                hint="in Python: `with flowgpt.embedded.Server() as server:` and base_url=server.base_url",
+            )
         chosen = cls.get_model(call.model, allow_unknown_model=call.allow_unknown_model, extra_models=call.extra_models)
         request = ChatRequest(
             model=chosen,
