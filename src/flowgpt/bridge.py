@@ -17,7 +17,7 @@ from queue import SimpleQueue
 
 from .errors import InvalidRequestError
 from .messages import Batch
-from .reply import Reply
+from .reply import Reply, closed_early
 
 AHEAD = 4
 """How many batches may wait for the reader: enough that the threads do not wait for each other at each text."""
@@ -111,7 +111,7 @@ class _Reading:
         if not task.cancelled():
             self.queue.put(task.exception() or task.result())
         elif not self._thread.stopped:  # at the interpreter's exit a reader, in a daemon thread, ends without a word
-            self.queue.put(InvalidRequestError("this reply was closed before its end", code="client_closed"))
+            self.queue.put(closed_early())
         self.ended.set()
 
     def cancel(self) -> None:

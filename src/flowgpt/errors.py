@@ -60,8 +60,8 @@ class FlowGPTError(Exception):
 
     `code`: the exact fault, stable, snake_case. `retry_class`: what RETRY_CLASSES says of it, unless the fault's own
     row says otherwise. `retriable`: whether the same call may succeed later.
-    `retry_after_s`: how long the service asked to wait. `attempts`: how often the request was sent.
-    `phase`: where it failed: `pool`, `connect`, `head`, `body` (None: before anything was sent).
+    `retry_after_s`: how long the service asked to wait. `attempts`: how many were made.
+    `phase`: where it failed: `pool`, `connect`, `head`, `body` (None: refused here, before the network).
     `partial_text`: the text that had arrived. `request_id`: the service's, when it gave one. `hint`: the next step.
     """
 
@@ -76,7 +76,8 @@ class FlowGPTError(Exception):
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
         for name, value in facts.items():
-            setattr(self, name, value)
+            if value is not None:  # what is not known stays as the class has it
+                setattr(self, name, value)
         self.retry_class: RetryClass = facts.get("retry_class") or RETRY_CLASSES.get(self.code, "never")
 
     @property
@@ -117,6 +118,7 @@ class APITimeoutError(APIConnectionError):
     """A deadline passed; `code` says which, `Timeouts` sets them."""
 
     code = "deadline_exceeded"
+    hint = "try later, or raise `timeout`"
 
 
 class ProxyError(APIConnectionError):
@@ -129,6 +131,7 @@ class StreamInterruptedError(APIConnectionError):
     """The reply was cut; `partial_text` is what came, `tail` the bytes of the line that was cut."""
 
     code = "stream_interrupted"
+    hint = "ask again: the text that came is in partial_text"
     tail: bytes = b""
 
 
@@ -136,6 +139,7 @@ class ProtocolError(FlowGPTError):
     """The answer is not FlowGPT's protocol. If it lasts, the service has changed: report it."""
 
     code = "bad_event"
+    hint = "check base_url; if it is right, and this lasts, the protocol has changed: report it"
 
 
 class APIStatusError(FlowGPTError):
@@ -149,6 +153,7 @@ class BadRequestError(APIStatusError):
     """The service refuses the request as it is (400 and other 4xx)."""
 
     code = "bad_request"
+    hint = "change the request; if it is right, the protocol may have changed"
 
 
 class AuthenticationError(APIStatusError):
@@ -191,6 +196,7 @@ class InternalServerError(APIStatusError):
     """The service failed (5xx)."""
 
     code = "server_error"
+    hint = "try later"
 
 
 class ServiceUnavailableError(FlowGPTError):

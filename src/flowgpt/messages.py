@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from .errors import FlowGPTError
 
-Role = Literal["system", "developer", "user", "assistant"]
 Verdict = Literal["complete", "truncated", "unverified"]
 
 
@@ -25,9 +24,9 @@ class TextPart(TypedDict):
 
 
 class Message(TypedDict):
-    """One turn: `role` is "user", "assistant" or "system"; `content` a string or a list of text parts."""
+    """One turn: `developer` is the newer word for `system`; `content` a string or a list of text parts."""
 
-    role: str
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | Sequence[TextPart]
     name: NotRequired[str]
 
@@ -35,7 +34,7 @@ class Message(TypedDict):
 Messages = Sequence[Mapping[str, Any]]
 """A conversation: each is a `Message`, or a plain dict of its shape."""
 
-AsyncResult = AsyncIterator[str]
+AsyncResult = AsyncGenerator[str, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,12 @@ class Batch:
     texts: list[str] = field(default_factory=list)
     others: list[tuple[int, Event]] = field(default_factory=list)
     failure: FlowGPTError | None = None
+
+    def extend(self, later: Batch) -> None:
+        """Put a later batch behind this one; its failure is that of the whole."""
+        self.others += [(len(self.texts) + place, event) for place, event in later.others]
+        self.texts += later.texts
+        self.failure = later.failure
 
     def events(self) -> list[Event]:
         """All events in wire order."""

@@ -20,7 +20,7 @@ class Source(Protocol):
 
     @property
     def attempts(self) -> int:
-        """How often the request was sent."""
+        """How many attempts were made."""
 
     @property
     def verified(self) -> bool:
@@ -35,6 +35,11 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of everything below, now. May be called at any time, and again."""
+
+
+def closed_early() -> InvalidRequestError:
+    """What a reader gets whose reply was closed by somebody else."""
+    return InvalidRequestError("this reply was closed before its end", code="client_closed")
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ class Reply:
         if self._busy or self._closed:
             if self._busy:
                 raise InvalidRequestError("this reply is already being read by another task")
-            raise InvalidRequestError("this reply was closed before its end", code="client_closed")
+            raise closed_early()
         if self._started_s is None:
             self._started_s = time.monotonic()
         self._busy = True
@@ -98,7 +103,7 @@ class Reply:
             batch = await self._source.next()
         except FlowGPTError as failure:
             raise self._failed(failure) from None
-        except BaseException:  # cancelled: what is below goes at once
+        except BaseException:  # cancelled, or a stranger's own fault: what is below goes at once
             self.close()
             raise
         finally:
@@ -183,9 +188,8 @@ class TextSource:
     async def next(self) -> Batch | None:
         if self._texts is None:
             return None
-        async for text in self._texts:
-            return Batch([text])
-        return None
+        text = await anext(self._texts, None)
+        return None if text is None else Batch([text])
 
     def close(self) -> None:
         self._texts = None  # a generator that is dropped is closed by the event loop's own hook

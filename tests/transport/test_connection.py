@@ -9,29 +9,126 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from aiohttp_socks import ProxyConnector
 
-from flowgpt.transport.connection import LIMIT_INTERIM_HEADS
+from flowgpt.transport.connection import LIMIT_INTERIM_HEADS, Connection
+from flowgpt.transport.pool import _Connector, _SocksConnector
 from tests.transport.calls import Outcome, ask, limits, read
-from tests.upstream import CHUNKED, HUNG_UP, Gate, Upstream, chunk, event, head, reply
+from tests.upstream import CHUNKED, HUNG_UP, LAST, Gate, Upstream, chunk, event, head, reply
 
 
 def test_the_client_still_has_what_we_lean_on() -> None:
     """A new version of aiohttp that lacks one of these fails here, by name."""
-    assert {"set_response_params", "data_received", "connection_lost", "set_exception"} <= vars(ResponseHandler).keys()
-    assert callable(ResponseHandler.feed_data)
-    assert callable(ResponseHandler.exception)
 
-    async def inner() -> tuple[Any, Any]:
+    async def inner() -> tuple[Any, Any, Any]:
         connector = aiohttp.TCPConnector()
-        content = aiohttp.StreamReader(ResponseHandler(asyncio.get_running_loop()), 2**16)
-        parts = connector._factory, connector._acquired, content._buffer, content.total_bytes
+        connection: Any = ResponseHandler(asyncio.get_running_loop())
+        content = aiohttp.StreamReader(connection, 2**16)
+        parts = connector._factory, len(connector._acquired), len(content._buffer), content.total_bytes
+        states = connection._payload, connection._reading_paused, connection._buffer_paused, connection.exception()
         await connector.close()
-        return parts[0], parts[2]
+        return parts[0], parts[1:], states
 
-    factory, buffer = asyncio.run(inner())
+    factory, counts, states = asyncio.run(inner())
     assert factory.func is ResponseHandler
-    assert len(buffer) == 0
+    assert counts == (0, 0, 0)
+    assert states == (None, False, False, None)
     assert "self._exception is not None" in inspect.getsource(aiohttp.StreamReader.readany), "read, then raised"
+
+
+CALLED: dict[Any, str] = {
+    ResponseHandler.close: "self",
+    ResponseHandler.connection_lost: "self, exc",
+    ResponseHandler.connection_made: "self, transport",
+    ResponseHandler.data_received: "self, data",
+    ResponseHandler.exception: "self",
+    ResponseHandler.feed_data: "self, data, size",
+    ResponseHandler.resume_reading: "self, resume_parser",
+    ResponseHandler.set_exception: "self, exc, exc_cause",
+    aiohttp.StreamReader.set_exception: "self, exc, exc_cause",
+    aiohttp.TCPConnector._create_connection: "self, req, traces, timeout",
+    aiohttp.TCPConnector._start_tls_connection: "self, underlying_transport, req, timeout, client_error",
+    aiohttp.TCPConnector._wait_for_available_connection: "self, key, traces",
+    aiohttp.TCPConnector._wrap_create_connection: "self, args, addr_infos, req, timeout, client_error, kwargs",
+    aiohttp.TCPConnector.connect: "self, req, traces, timeout",
+    ProxyConnector._wrap_create_connection: "self, args, addr_infos, req, timeout, client_error, kwargs",
+}
+"""The methods of the client and of the SOCKS library that we override or call, with the parameters that we count on."""
+
+
+@pytest.mark.parametrize("method", CALLED, ids=lambda method: str(method.__qualname__))
+def test_a_method_that_we_override_or_call_takes_what_it_took(method: Any) -> None:
+    assert ", ".join(inspect.signature(method).parameters) == CALLED[method]
+
+
+def test_the_parameters_of_an_answer_come_by_name() -> None:
+    """What `Connection.set_response_params` hands on."""
+    _, *named = inspect.signature(ResponseHandler.set_response_params).parameters.values()
+    assert {parameter.kind for parameter in named} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def overrides(ours: type) -> dict[str, Any]:
+    """The methods of a class of ours that stand in for one of the client's."""
+    return {
+        name: found
+        for name, found in vars(ours).items()
+        if inspect.isfunction(found) and any(name in vars(base) for base in ours.__mro__[1:])
+    }
+
+
+def test_every_override_stands_in_the_tables_above() -> None:
+    """And stands for something: one whose name the client gave up would never be called, and no one would tell."""
+    names = {method.__name__ for method in CALLED} | {"set_response_params"}
+    expected = {
+        Connection: {"set_response_params", "feed_data", "data_received", "resume_reading", "connection_made"}
+        | {"connection_lost", "abort"},
+        _Connector: {"connect", "_wait_for_available_connection", "_create_connection"},
+        _SocksConnector: {"_wrap_create_connection"},
+    }
+    for ours, methods in expected.items():
+        assert overrides(ours).keys() == methods
+        assert methods - {"abort"} <= names
+
+
+@pytest.mark.parametrize("length", [1, 2**18], ids=["short", "longer than the buffer"])
+def test_a_body_that_is_read_wakes_the_connection_only_when_it_sleeps(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asks for it at each HTTP chunk, through our override; a reader that is late finds it asleep."""
+    asked: list[bool] = []
+    woken: list[bool] = []
+    ours, theirs, fall_asleep = Connection.resume_reading, ResponseHandler.resume_reading, ResponseHandler.pause_reading
+    asleep = asyncio.Event()
+
+    def ask_ours(self: Connection, resume_parser: bool = True) -> None:
+        asked.append(self._reading_paused)
+        ours(self, resume_parser)
+
+    def wake(self: ResponseHandler, resume_parser: bool = True) -> None:
+        woken.append(self._reading_paused)
+        theirs(self, resume_parser)
+
+    def sleep(self: ResponseHandler) -> None:
+        fall_asleep(self)
+        asleep.set()
+
+    async def main(upstream: Upstream) -> Outcome:
+        asked_for = ask(upstream.url, timeout=limits())
+        assert (await asked_for.next()) is not None
+        gate.open()
+        async with asyncio.timeout(10):
+            await (asleep.wait() if length > 1 else asyncio.sleep(0))
+            return await read(asked_for)
+
+    monkeypatch.setattr(Connection, "resume_reading", ask_ours)
+    monkeypatch.setattr(ResponseHandler, "resume_reading", wake)
+    monkeypatch.setattr(ResponseHandler, "pause_reading", sleep)
+    gate, texts = Gate(), ["b" * length] * 8
+    with Upstream([CHUNKED, chunk(event("a")), gate, *(chunk(event(text)) for text in texts), LAST]) as upstream:
+        outcome = asyncio.run(main(upstream))
+    assert outcome.texts == texts
+    assert set(asked) == {False, length > 1}
+    assert set(woken) == ({True} if length > 1 else set())
 
 
 @pytest.mark.parametrize("unasked", [reply("stale"), b"garbage", b"\r\n", head(408, "Content-Length: 0")])

@@ -20,7 +20,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from flowgpt.errors import (
-    RETRY_CLASSES,
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -106,7 +105,6 @@ def test_every_exception_in_every_phase_becomes_one_of_ours(foreign: type[BaseEx
             setattr(error, name, value)
     ours = translate(error, phase=phase, call=call("http://127.0.0.1:1"))
     assert ours.phase == phase
-    assert ours.code in str(RETRY_CLASSES) or ours.retry_class == "never"
     assert str(ours).isprintable()
     assert "127.0.0.1:1" in str(ours)
 

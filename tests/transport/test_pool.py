@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from flowgpt.config import Options
 from flowgpt.errors import APITimeoutError, InvalidRequestError
 from flowgpt.transport import pool as pools
-from flowgpt.transport.pool import current_pool
+from flowgpt.transport.pool import PHASES, current_pool
 from tests.transport.calls import Outcome, ask, limits, read
 from tests.upstream import CHUNKED, HUNG_UP, LAST, Gate, Peer, Upstream, chunk, event, reply
 
@@ -95,6 +94,46 @@ def test_a18_a_pool_that_stays_full_is_a_pool_timeout_and_nothing_was_sent() -> 
     assert outcome.failure.retry_class == "safe"
 
 
+class Told:
+    """A request on its way, and what it is told."""
+
+    def __init__(self) -> None:
+        self.reused = True
+        self.phases: list[str] = []
+
+    def enter(self, phase: str) -> None:
+        self.phases.append(phase)
+
+
+def test_a_request_is_told_each_phase_it_enters_and_whether_its_connection_is_new() -> None:
+    """By overrides of the HTTP client's inner parts: that they are still called shows here."""
+
+    async def send(upstream: Upstream) -> Told:
+        told = Told()
+        PHASES.set(told)
+        session = (await current_pool(1)).session(None)
+        async with session.post(upstream.url) as response:
+            await response.read()
+        return told
+
+    async def main(upstream: Upstream) -> list[tuple[list[str], bool]]:
+        first = asyncio.create_task(send(upstream))
+        await upstream.until(lambda: len(upstream.requests) == 1)
+        second = asyncio.create_task(send(upstream))
+        for _ in range(20):  # nothing tells that it waits
+            await asyncio.sleep(0)
+        gate.open()
+        return [(told.phases, told.reused) for told in (await first, await second, await send(upstream))]
+
+    gate = Gate()
+    with Upstream([gate, reply("good")]) as upstream:
+        assert asyncio.run(main(upstream)) == [
+            (["connect", "head"], False),
+            (["pool", "head"], True),
+            (["head"], True),
+        ]
+
+
 @pytest.mark.parametrize("phase", ["head", "body"])
 def test_a19_after_a_storm_of_cancels_no_connection_is_lost(phase: str) -> None:
     """2,000 calls over 10 connections, each cancelled at its own time; then twenty good ones, and no slot is taken.
@@ -166,7 +205,3 @@ def test_h13_a_forked_child_that_goes_on_with_its_parents_loop_is_told_so(monkey
         assert caught.value.code == "forked_process"
 
     asyncio.run(main())
-
-
-def test_the_limit_of_a_pool_is_an_option() -> None:
-    assert Options().max_connections == 10_000

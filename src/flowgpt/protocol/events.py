@@ -1,7 +1,7 @@
 """FlowGPT's event stream: bytes to batches, events to bytes. No sockets, no clock, no logging.
 
 A reply is newline-delimited JSON, one object a line; blank lines come between them. Hot path: the complete lines of
-one read are split and decoded in one pass; whatever is not a plain text event goes line by line through `_slow`,
+one read are split and decoded in one pass; whatever is not a plain text event goes line by line through `_line`,
 which decides everything, so that how the bytes were cut never changes the result.
 Source: docs/protocol.md#response, anchored by tests/anchors/*.ndjson.
 """
@@ -218,8 +218,7 @@ class Decoder:
         held = self._held
         if held is None:
             return batch
-        held.others += [(len(held.texts) + place, event) for place, event in batch.others]
-        held.texts += batch.texts
+        held.extend(batch)
         between = sum(place > 0 for place, _ in held.others)  # those before the first text need not wait
         undecided = (
             len(held.texts) + between <= LIMIT_HELD_EVENTS
@@ -229,7 +228,6 @@ class Decoder:
         if undecided and not last and not self._failed:
             return Batch()
         self._held = None if held.texts or last else Batch()
-        held.failure = batch.failure
         return held
 
     def _no_text(self) -> ProtocolError:

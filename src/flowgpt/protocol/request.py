@@ -180,14 +180,8 @@ def decode(data: bytes, *, signed_in: bool) -> ChatRequest:
             raise InvalidRequestError(f"{name} must be a list of strings")
         return tuple(values)
 
-    history = []
-    for index, turn in enumerate(take("history", list, "a list of turns")):
-        if not isinstance(turn, dict) or turn.get("role") not in ("user", "assistant"):
-            raise InvalidRequestError(f"history[{index}] must have the role user or assistant")
-        if not isinstance(turn.get("content"), str):
-            raise InvalidRequestError(f"history[{index}].content must be a string")
-        history.append(Turn(turn["role"], turn["content"]))
-    prompt = Prompt(take("question", str, "a string"), tuple(history), take("system", str, "a string"))
+    history = _history(take("history", list, "a list of turns"))
+    prompt = Prompt(take("question", str, "a string"), history, take("system", str, "a string"))
     temperature = take("temperature", (int, float), "a number")
     if not abs(temperature) <= sys.float_info.max:  # NaN, and integers that no float can hold
         raise InvalidRequestError("temperature must be a finite number")
@@ -208,3 +202,12 @@ def decode(data: bytes, *, signed_in: bool) -> ChatRequest:
     if not signed_in:
         strings("chatFileDocumentIds")
     return request
+
+
+def _history(turns: list[Any]) -> tuple[Turn, ...]:
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, dict) or turn.get("role") not in ("user", "assistant"):
+            raise InvalidRequestError(f"history[{index}] must have the role user or assistant")
+        if not isinstance(turn.get("content"), str):
+            raise InvalidRequestError(f"history[{index}].content must be a string")
+    return tuple(Turn(turn["role"], turn["content"]) for turn in turns)

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..config import Options, Secret
+from ..addresses import Secret
+from ..config import Options
 from ..errors import FlowGPTError, InvalidRequestError
 from ..limits.retry import GiveUp, Policy
 from ..messages import Batch
+from ..reply import closed_early
 
 if TYPE_CHECKING:
     from .exchange import Exchange
 
 
 T = TypeVar("T")
-
-CLOSED = "this reply was closed before its end"
+log = logging.getLogger(__name__)
 
 
 class Decoder(Protocol):
@@ -58,6 +60,11 @@ class Call:
     options: Options
 
     @property
+    def origin(self) -> str:
+        """Who is asked, as messages name it."""
+        return "/".join(self.url.split("/", 3)[:3])
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         """What no message may repeat, though the service might."""
         proxy = self.options.proxy
@@ -84,6 +91,8 @@ class Stream:
 
     async def next(self) -> Batch | None:
         """The next batch, or None after the proper end. Raises: FlowGPTError."""
+        if self._exchange is None:
+            _check_loop()
         while True:
             try:
                 if self._exchange is None:
@@ -110,7 +119,7 @@ class Stream:
             pass
         finally:
             self._scope = None
-        raise InvalidRequestError(CLOSED, code="client_closed")
+        raise closed_early()
 
     async def _open(self) -> Exchange:
         loop = asyncio.get_running_loop()
@@ -128,6 +137,7 @@ class Stream:
             time_left_s = self._deadline_s - asyncio.get_running_loop().time()
         decision = self._policy.after(failure, attempt=self.attempts, time_left_s=time_left_s, jitter=random.random())
         if self._started or self._closed or isinstance(decision, GiveUp):
+            log.debug("%s; not sent again: %s", failure.code, decision)
             raise failure
         self._exchange = None  # a failed one has closed itself
         await asyncio.sleep(decision.seconds)
@@ -139,6 +149,21 @@ class Stream:
         if self._scope is not None:
             self._scope.reschedule(0)
             self._scope = None
+
+
+def _check_loop() -> None:
+    """Raises: InvalidRequestError (forked_process) where asyncio does not run, as in the child of a fork."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        return
+    raise InvalidRequestError(
+        "no asyncio event loop of this process is running",
+        code="forked_process",
+        hint="after a fork, start a loop of its own: asyncio.run",
+    )
 
 
 async def load(room: str) -> Any:

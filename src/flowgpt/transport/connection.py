@@ -1,6 +1,7 @@
 """The HTTP client's connection, and what it leaves out: faults that it would sleep through, or take for an answer.
 
-This leans on the client's inner parts, as does `Exchange._cut`; tests/transport/test_connection.py guards each of them.
+This leans on the client's inner parts, as do pool.py (its connectors) and `Exchange._cut`;
+tests/transport/test_connection.py guards each of them.
 """
 
 from __future__ import annotations

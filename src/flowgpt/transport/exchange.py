@@ -13,11 +13,12 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from .. import __version__
-from ..config import Secret, Timeouts
-from ..errors import APITimeoutError, FlowGPTError, InvalidRequestError, ProtocolError
+from ..addresses import Secret
+from ..errors import APITimeoutError, FlowGPTError, ProtocolError
 from ..messages import Batch
-from . import CLOSED, Call
+from ..reply import closed_early
+from ..version import __version__
+from . import Call
 from .failures import FOREIGN, refusal, request_id, translate
 from .pool import PHASES, current_pool
 
@@ -30,7 +31,9 @@ USER_AGENT = f"flowgpt-python/{__version__}"
 class _Head:
     """Where a request is before its head has come; each phase has a deadline of its own."""
 
-    def __init__(self, timeouts: Timeouts, deadline_s: float | None) -> None:
+    def __init__(self, call: Call, deadline_s: float | None) -> None:
+        timeouts = call.options.timeout
+        self._call = call
         self.phase = "connect"
         self.reused = True
         self._limits_s = {"pool": timeouts.pool_s, "connect": timeouts.connect_s, "head": timeouts.head_s}
@@ -45,22 +48,20 @@ class _Head:
         self.scope.reschedule(None if until == math.inf else until)
 
     def timed_out(self) -> APITimeoutError:
-        if self._loop.time() >= self._deadline_s:
-            return _deadline_exceeded(self.phase)
+        if (self.scope.when() or 0) >= self._deadline_s:  # not by the clock: a timer may fire a tick early
+            return _deadline_exceeded(self._call, self.phase)
         limit_s = self._limits_s[self.phase]
         words, code = {
             "pool": ("no connection was free for", "pool_timeout"),
             "connect": ("no connection after", "connect_timeout"),
             "head": ("no answer for", "header_timeout"),
         }[self.phase]
-        return APITimeoutError(f"{words} {limit_s:g} s", code=code, phase=self.phase, hint=HINT)
+        return APITimeoutError(f"{words} {limit_s:g} s: {self._call.origin}", code=code, phase=self.phase)
 
 
-HINT = "try later, or raise `timeout`"
-
-
-def _deadline_exceeded(phase: str) -> APITimeoutError:
-    return APITimeoutError("the reply took longer than its timeout", code="deadline_exceeded", phase=phase, hint=HINT)
+def _deadline_exceeded(call: Call, phase: str) -> APITimeoutError:
+    words = f"the reply took longer than {call.options.timeout.total_s:g} s: {call.origin}"
+    return APITimeoutError(words, code="deadline_exceeded", phase=phase)
 
 
 async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
@@ -70,7 +71,7 @@ async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
     """
     pool = await current_pool(call.options.max_connections)
     session, sent = pool.session(call.options.proxy), _sent(call)
-    head = _Head(call.options.timeout, deadline_s)
+    head = _Head(call, deadline_s)
     failure: FlowGPTError
     try:
         async with head.scope:
@@ -89,7 +90,9 @@ async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
     else:
         refused = await refusal(response, call, deadline_s=deadline_s)
         if refused is None:
-            return Exchange(call, response, deadline_s)
+            exchange = Exchange(call, response, deadline_s)
+            pool.exchanges.add(exchange)
+            return exchange
         failure = refused
     raise failure  # outside the handlers: no context, no frames of the HTTP client with the headers in them
 
@@ -175,10 +178,8 @@ class Exchange:
         """The body broke off: every complete line that had arrived counts, and then the failure."""
         # aiohttp raises a stream's exception before it hands out the bytes that came earlier; they are in its buffer.
         batch = self.decoder.feed(b"".join(self._content._buffer))
-        last = self.decoder.cut()
-        last.others = [(place + len(batch.texts), event) for place, event in last.others]
-        batch = Batch(batch.texts + last.texts, batch.others + last.others, batch.failure)
         if batch.failure is None:
+            batch.extend(self.decoder.cut())
             batch.failure = self._failure or translate(error, phase="body", call=self._call, tail=self.decoder.tail)
         return self._failed(batch)
 
@@ -192,7 +193,7 @@ class Exchange:
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end: then it is back in the pool already."""
-        self._failure = self._failure or InvalidRequestError(CLOSED, code="client_closed")
+        self._failure = self._failure or closed_early()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -217,7 +218,7 @@ class Exchange:
         """Look at the time: end what is over, or look again when the next limit may have passed."""
         now = self._loop.time()
         if now >= self._last_s:
-            self._expire(_deadline_exceeded("body"))
+            self._expire(_deadline_exceeded(self._call, "body"))
         elif now >= self._until_s and not self._has_unread():
             self._expire(self._stalled())
         else:
@@ -232,13 +233,15 @@ class Exchange:
         return self._reading and self._ripe_bytes > self._received
 
     def _stalled(self) -> APITimeoutError:
+        timeouts, origin = self._timeouts, self._call.origin
         if not self._reading:
-            limit_s = self._timeouts.consumer_s
-            return APITimeoutError(f"the reply was not read on for {limit_s:g} s", code="consumer_stalled")
+            words, code = f"the reply was not read on for {timeouts.consumer_s:g} s", "consumer_stalled"
+            return APITimeoutError(f"{words}: {origin}", code=code, hint="read on, or close the reply")
         if self.decoder.events:
-            return APITimeoutError(f"no event for {self._timeouts.idle_s:g} s", code="idle_timeout", hint=HINT)
-        limit_s = self._timeouts.first_event_s
-        return APITimeoutError(f"no event in the first {limit_s:g} s", code="first_event_timeout", hint=HINT)
+            words, code = f"no event for {timeouts.idle_s:g} s", "idle_timeout"
+        else:
+            words, code = f"no event in the first {timeouts.first_event_s:g} s", "first_event_timeout"
+        return APITimeoutError(f"{words}: {origin}", code=code)
 
     def _expire(self, failure: APITimeoutError) -> None:
         self._timer = None

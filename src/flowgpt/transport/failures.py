@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp_socks import ProxyConnectionError, ProxyTimeoutError
 from aiohttp_socks import ProxyError as SocksError
 
-from ..config import Proxy
+from ..addresses import Proxy
 from ..errors import (
     APIConnectionError,
     APIStatusError,
@@ -108,8 +108,7 @@ def translate(error: BaseException, *, phase: str, call: Call, reused: bool = Fa
     kind, code, words = row.error, row.code, row.words
     facts: dict[str, Any] = {"phase": phase}
     proxy = call.options.proxy
-    where = re.match(r"\w+://[^/]+", call.url)
-    place = where[0] if where else call.url
+    place = call.origin
     failed = error.__cause__ if isinstance(error, ProxyConnectionError) else error
     if isinstance(failed, OSError) and failed.errno in (errno.EMFILE, errno.ENFILE):
         kind, code, words = ServiceUnavailableError, "overloaded", "too many open files on this machine"
@@ -140,8 +139,6 @@ HINTS = {
     "tls_error": "check the address, the proxy and the clock; certificates are always verified",
     "proxy_connect_error": "check the proxy's address and credentials, or use proxy='' for none",
     "proxy_auth_error": "check the user name and password in the proxy's URL",
-    "stream_interrupted": "ask again: the text that came is in partial_text",
-    "stream_truncated": "ask again: the text that came is in partial_text",
     "bad_http": "is base_url the address of an HTTP service?",
 }
 
@@ -227,17 +224,17 @@ STATUSES: dict[int, Status] = {
     421: Status(BadRequestError, "too_early", "wants another connection"),
     425: Status(BadRequestError, "too_early", "wants the request later"),
     429: Status(RateLimitError, "rate_limited", "limits the rate of requests", "wait, and ask again"),
-    503: Status(InternalServerError, "service_unavailable", "is not available", "try later"),
-    521: Status(InternalServerError, "server_error", "is down behind its edge", "try later", "safe"),
-    522: Status(InternalServerError, "server_error", "cannot be reached by its edge", "try later", "safe"),
-    523: Status(InternalServerError, "server_error", "cannot be reached by its edge", "try later", "safe"),
-    524: Status(InternalServerError, "server_error", "took too long for its edge", "try later", "never"),
-    525: Status(InternalServerError, "server_error", "has a TLS fault behind its edge", "try later", "never"),
-    526: Status(InternalServerError, "server_error", "has a TLS fault behind its edge", "try later", "never"),
-    529: Status(InternalServerError, "service_unavailable", "is overloaded", "try later"),
+    503: Status(InternalServerError, "service_unavailable", "is not available"),
+    521: Status(InternalServerError, "server_error", "is down behind its edge", None, "safe"),
+    522: Status(InternalServerError, "server_error", "cannot be reached by its edge", None, "safe"),
+    523: Status(InternalServerError, "server_error", "cannot be reached by its edge", None, "safe"),
+    524: Status(InternalServerError, "server_error", "took too long for its edge", None, "never"),
+    525: Status(InternalServerError, "server_error", "has a TLS fault behind its edge", None, "never"),
+    526: Status(InternalServerError, "server_error", "has a TLS fault behind its edge", None, "never"),
+    529: Status(InternalServerError, "service_unavailable", "is overloaded"),
 }
 OTHER_4XX = Status(BadRequestError, "bad_request", "refuses the request")
-OTHER_5XX = Status(InternalServerError, "server_error", "failed", "try later")
+OTHER_5XX = Status(InternalServerError, "server_error", "failed")
 
 
 async def refusal(
@@ -307,7 +304,7 @@ async def _beginning(response: aiohttp.ClientResponse, deadline_s: float | None)
 def _scrubbed(text: str, call: Call) -> str:
     """Foreign text without the secrets that it may echo."""
     for secret in call.secrets:
-        text = text.replace(str(secret), "***")
+        text = text.replace(str(secret), "***") if secret.strip() else text
     return text
 
 

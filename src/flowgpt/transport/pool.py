@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import aiohttp
 from aiohttp_socks import ProxyConnector, ProxyType
 
-from ..config import Proxy, Secret
+from ..addresses import Proxy, Secret
 from ..errors import InvalidRequestError
 from .connection import Connection
 
@@ -46,6 +46,7 @@ class Pool:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.process = os.getpid()
+        self.exchanges: weakref.WeakSet[Any] = weakref.WeakSet()  # what its loop's end closes
         self._sessions: dict[Proxy | None, aiohttp.ClientSession] = {}
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._keeper = self._keep()
@@ -71,6 +72,8 @@ class Pool:
             yield
         finally:
             _pools.pop(asyncio.get_running_loop(), None)
+            for exchange in list(self.exchanges):
+                exchange.close()
             for session in self._sessions.values():
                 await session.close()
             for connection in list(self._connections):  # those too that the sessions let go of, and that close in time
