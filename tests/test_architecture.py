@@ -61,7 +61,6 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "httptools": ("embedded", "gateway"),
     "uvloop": ("embedded", "gateway", "cli"),
     "click": ("cli",),
-    "rich": ("cli",),
     "pytest": ("embedded.pytest_plugin",),
 }
 """Who may import what: every third-party library, and of the standard library what belongs to one room."""

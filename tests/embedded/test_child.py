@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from flowgpt.embedded import spawn
-from flowgpt.errors import ServiceUnavailableError
+from flowgpt.errors import APIConnectionError
 from tests.embedded.wire import BOUND_S, ask, body, connect, read_to_end, read_until, request
 
 RUN = """
@@ -55,7 +55,7 @@ def test_a_failure_in_the_block_ends_the_child_too() -> None:
 
 @pytest.mark.parametrize("script", ["", "print('no address')", "raise SystemExit(3)"])
 def test_a_child_that_does_not_start_is_a_typed_error(script: str) -> None:
-    with pytest.raises(ServiceUnavailableError, match="did not start"), spawn(program=(sys.executable, "-c", script)):
+    with pytest.raises(APIConnectionError, match="did not start"), spawn(program=(sys.executable, "-c", script)):
         pass
 
 

@@ -64,7 +64,7 @@ def test_the_head_waits_for_the_first_text() -> None:
 
 
 def test_a_pace_does_not_change_the_words() -> None:
-    with Server(spoken, pace=0.001) as server:
+    with Server(spoken, pace_s=0.001) as server:
         assert ask(server.base_url).undated == HEAD + b"".join(CHUNKS) + LAST
 
 

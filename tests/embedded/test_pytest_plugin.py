@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SUITE = """
 import http.client, json, sys
 import pytest
+sys.path.insert(0, {root!r})
+from tests.embedded.wire import body, connect, request as chat
 
 def test_a_nothing_is_loaded_before_the_fixture_is_used():
     assert "flowgpt.embedded.pytest_plugin" in sys.modules
@@ -31,17 +35,24 @@ def test_b_one_test_leaves_traces(flowgpt_server, status, request):
     flowgpt_server.fault("empty", times=3)
     assert [each.path for each in flowgpt_server.requests] == ["/prompt/flowgpt-embedded-char/"]
     request.config.stash[KEY] = flowgpt_server.base_url
+    left_open = request.config.stash[OPEN] = connect(flowgpt_server.base_url)
+    left_open.sendall(chat(data=body(fault="stall")))
+    flowgpt_server.wait_until_open(1)
 
 def test_c_the_next_one_sees_none_and_has_the_same_server(flowgpt_server, status, request):
     assert list(flowgpt_server.requests) == []
+    assert flowgpt_server.open_streams == 0
+    request.config.stash[OPEN].close()
     assert request.config.stash[KEY] == flowgpt_server.base_url
 
-KEY = pytest.StashKey()
+KEY, OPEN = pytest.StashKey(), pytest.StashKey()
 """
 
 
-def test_a_strangers_suite_has_the_fixture_and_pays_only_when_it_uses_it(tmp_path: Path) -> None:
-    (tmp_path / "test_suite.py").write_text(SUITE)
+def test_a_strangers_suite_has_the_fixture_and_pays_only_when_it_uses_it(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "test_suite.py").write_text(SUITE.replace("{root!r}", repr(str(request.config.rootpath))))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tmp_path)],

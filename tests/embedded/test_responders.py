@@ -14,7 +14,7 @@ from flowgpt import FlowGPTError, InvalidRequestError
 from flowgpt.embedded import Server, Upstream, mirror
 from flowgpt.embedded.responders import reflection
 from flowgpt.protocol.request import ChatRequest, Prompt, Turn
-from tests.conftest import API_KEY
+from tests.conftest import API_KEY, faces
 from tests.embedded.wire import BOUND_S, CHUNKS, HEAD, LAST, Answer, ask, body, chunk, request
 
 ASKED = ChatRequest("gpt-4", Prompt("Why?", (Turn("user", "Hi"), Turn("assistant", "Hello")), "Be brief."), 0.5)
@@ -343,6 +343,35 @@ def test_a_bad_upstream_address_is_refused_without_repeating_it(base_url: str) -
     with pytest.raises(InvalidRequestError, match="the upstream must be an http or https address") as caught:
         Upstream(base_url)
     assert "pw" not in str(caught.value)
+
+
+def test_a_cancelled_request_does_not_show_the_key() -> None:
+    """K1: the traceback of the cancellation, with all locals, passes through the HTTP client's frames."""
+
+    async def cancelled() -> BaseException:
+        reached = asyncio.Event()
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert f"Authorization: Bearer {API_KEY}\r\n".encode() in head
+            reached.set()
+            await reader.read(-1)
+            writer.close()
+
+        async with asyncio.timeout(BOUND_S), await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            texts = Upstream(f"http://127.0.0.1:{port}/v1", api_key=API_KEY)(ChatRequest("m", Prompt("Hello")))
+            asking = asyncio.ensure_future(anext(texts))
+            await reached.wait()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await asking
+            return caught.value
+
+    shown = list(faces(asyncio.run(cancelled())))
+
+    assert [place for place, text in shown if API_KEY in text] == []
+    assert any("aiohttp" in place and "'***'" in text for place, text in shown)
 
 
 @pytest.mark.parametrize("api_key", ["a\nb", "é"])

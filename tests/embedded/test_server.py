@@ -286,6 +286,16 @@ def test_a_body_that_announces_too_much_is_413_before_it_is_sent(server: Server,
     assert works(server)
 
 
+@pytest.mark.parametrize("path", [ANONYMOUS, CREATE])
+def test_a_length_of_thousands_of_digits_is_400(server: Server, path: str) -> None:
+    """F11: it is a valid length, but Python reads no number of more than 4300 digits."""
+    headers = signed() | {"content-length": "0" * 5000 + str(len(body()))}
+    answer = ask(server.base_url, request(path, headers=headers))
+
+    assert (answer.status, answer.json["error"]) == (400, "header content-length must be a number of at most 19 digits")
+    assert works(server)
+
+
 def test_a_chunked_body_is_cut_off_at_the_limit(server: Server) -> None:
     """F11: without a length, it is counted."""
     head = request(headers=signed() | {"content-length": "0"}).partition(b"\r\n\r\n")[0]
@@ -383,6 +393,22 @@ def test_a_responder_that_fails_later_is_a_cut_stream(system: str) -> None:
         answer = ask(server.base_url, request(data=body(question="1", system=system)))
 
         assert (answer.undated, answer.ending) == (HEAD + CHUNKS[0], "FIN")
+
+
+def test_what_nobody_foresaw_is_500_in_json_and_one_line_in_our_log(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: object) -> AsyncGenerator[str, None]:
+        raise RuntimeError("a detail of the inside")
+
+    with Server(broken) as server:
+        caplog.set_level("INFO", "flowgpt.embedded")
+        answers = [ask(server.base_url) for _ in range(2)]
+        server.wait_until_idle()
+
+    for answer in answers:
+        assert (answer.status, answer.json["error"]) == (500, "the server failed: RuntimeError")
+        assert b"inside" not in answer.raw
+    assert [record.name for record in caplog.records] == ["flowgpt.embedded"] * 2
+    assert "Traceback" not in caplog.text
 
 
 def test_a_client_that_leaves_closes_the_responder_at_once() -> None:

@@ -3,36 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from flowgpt import InvalidRequestError
-from flowgpt.embedded import Server
+from flowgpt.embedded import Server, serving
 from tests.embedded.wire import (
     BOUND_S,
     CHUNKS,
     HEAD,
     LAST,
+    Answer,
     ask,
     body,
     connect,
     read_to_end,
     read_until,
     request,
+    signed,
     spoken,
 )
 
 STRICT = (sys.executable, "-X", "dev", "-W", "error")
 
+PATIENCE = """
+import logging
+logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
+"""
+"""The loops' debug mode complains of slow steps: a busy machine is no fault."""
+
 RUN = """
-import sys
-from flowgpt.embedded import run
-run(ready=lambda base_url: print(base_url, flush=True), until_stdin_closes="--until-stdin-closes" in sys.argv)
+import asyncio, sys
+from flowgpt.embedded import mirror, run, serving
+async def stubborn(_):
+    try:
+        yield "Hel"
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.Event().wait()
+serving.STOP_S = 0.05
+responder = stubborn if "--stubborn" in sys.argv else mirror
+until_stdin_closes = "--until-stdin-closes" in sys.argv
+run(responder, ready=lambda base_url: print(base_url, flush=True), until_stdin_closes=until_stdin_closes)
 print("ended")
 """
 
@@ -58,7 +77,12 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process that calls `run`, and its base URL."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [*STRICT, "-c", RUN, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        [*STRICT, "-c", PATIENCE + RUN, *arguments],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             assert process.stdout is not None
@@ -150,9 +174,25 @@ def test_reset_forgets_faults_and_requests() -> None:
         assert ask(server.base_url).undated == HEAD + b"".join(CHUNKS) + LAST
 
 
+def test_reset_ends_what_is_open_and_the_server_goes_on() -> None:
+    with Server(spoken) as server, connect(server.base_url) as stalled, connect(server.base_url) as kept:
+        kept.sendall(request(keep=True))
+        read_until(kept, LAST)
+        server.wait_until_idle()
+        server.fault("stall")
+        stalled.sendall(request())
+        server.wait_until_open(1)
+        server.reset()
+
+        assert server.open_streams == 0
+        assert LAST not in read_to_end(stalled)[0]
+        kept.sendall(request())
+        assert read_to_end(kept)[0].endswith(LAST)
+
+
 def test_nothing_is_left_open_and_no_warning_appears(request: pytest.FixtureRequest) -> None:
     """Under -X dev -W error: streams that stall, run for ever, were reset, and idle connections."""
-    script = THREAD.format(root=str(request.config.rootpath))
+    script = PATIENCE + THREAD.format(root=str(request.config.rootpath))
     done = subprocess.run([*STRICT, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
@@ -171,6 +211,109 @@ def test_every_answer_has_a_date() -> None:
             assert sum(line.startswith("date: ") for line in ask(server.base_url, data).head) == 1
 
 
+# --- heads that are no good -------------------------------------------------------------------------------------------
+
+ENDLESS = b"GET / HTTP/1.1\r\nX: "
+CHUNKED = b"POST /v3/chat HTTP/1.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def send(connection: socket.socket, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        connection.sendall(piece)
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "words"),
+    [
+        (ENDLESS, b"x" * 65536, "the head has more than 65536 bytes"),
+        (b"GET /", b"x" * 65536, "the head has more than 65536 bytes"),
+        (b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 10_000, "there are more than 100 headers"),
+        (CHUNKED + b"0\r\nX: ", b"x" * 65536, "the head has more than 65536 bytes"),
+        (CHUNKED + b"1;", b"x" * 65536, "the head has more than 65536 bytes"),
+        (b"", b"\r\n" * 30_000, "the head has more than 65536 bytes"),
+    ],
+    ids=["header", "address", "headers", "trailer", "chunk extension", "blank lines"],
+)
+def test_a_head_without_end_is_431_and_what_follows_is_not_kept(start: bytes, more: bytes, words: str) -> None:
+    """F11: 80 MB are sent; the answer is there after the first of them, and the client can read it."""
+    with Server(spoken) as server, connect(server.base_url) as connection:
+        connection.sendall(start)
+        send(connection, itertools.repeat(more, 80_000_000 // len(more)))
+        answer = Answer(*read_to_end(connection))
+
+        assert (answer.status, answer.json["error"]) == (431, words)
+        assert "connection: close" in answer.head
+        assert ask(server.base_url).status == 200
+
+
+def test_a_head_within_the_limits_is_taken() -> None:
+    many = {f"x-{number}": "x" * 600 for number in range(90)}
+    with Server(spoken) as server:
+        assert ask(server.base_url, request(headers=signed() | many)).undated == HEAD + b"".join(CHUNKS) + LAST
+
+
+def test_many_requests_in_one_piece_are_each_counted_for_themselves() -> None:
+    with Server(spoken) as server:
+        data = request(data=b"", keep=True, method="GET") * 500 + request()
+        assert ask(server.base_url, data).undated.count(b"HTTP/1.1 405 ") == 500
+
+
+def test_a_head_that_takes_too_long_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HEAD_S", 0.05)
+    with Server(spoken) as server, connect(server.base_url) as kept, connect(server.base_url) as connection:
+        kept.sendall(request(keep=True))
+        read_until(kept, LAST)
+        connection.sendall(b"GET / HTT")
+        answer = Answer(*read_to_end(connection))
+
+        assert (answer.status, answer.json["error"]) == (408, "the head took more than 0.05 s")
+        kept.sendall(request())  # its head was complete in time: how long it has been idle is no matter
+        assert read_to_end(kept)[0].endswith(LAST)
+
+
+def test_a_refused_client_that_stays_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HEAD_S", 0.05)
+    with Server(spoken) as server, connect(server.base_url) as connection:
+        connection.sendall(b"NONSENSE\r\n\r\n")
+        assert read_to_end(connection)[0].startswith(b"HTTP/1.1 400 ")
+        with pytest.raises(ConnectionError):
+            send(connection, itertools.repeat(b"more" * 16384, 100_000))
+
+
+@pytest.mark.parametrize("wish", ["h2c", "websocket", "anything/2"])
+def test_a_request_to_upgrade_is_answered_as_a_plain_one(wish: str) -> None:
+    headers = signed() | {"connection": "Upgrade, HTTP2-Settings", "upgrade": wish, "http2-settings": "AAMAAABk"}
+    data = request(headers=headers, keep=True)
+    with Server(spoken) as server, connect(server.base_url) as connection:
+        connection.sendall(data[:-20])
+        connection.sendall(data[-20:] + request(headers=signed() | {"connection": "close"}))
+        answers = read_to_end(connection)[0]
+
+        assert answers.count(b"HTTP/1.1 200 OK") == 2
+        assert answers.count(LAST) == 2
+        assert [received.body for received in server.requests] == [body(), body()]
+
+
+def test_this_is_no_proxy() -> None:
+    with Server(spoken) as server:
+        for target in ("127.0.0.1:80", "/v3/chat"):
+            assert ask(server.base_url, request(target, method="CONNECT")).status == 400
+
+
+# --- requests in a row, unread ----------------------------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_ends_every_request_it_had_in_a_row() -> None:
+    """uvicorn tells the last of them only."""
+    with Server(spoken) as server:
+        with connect(server.base_url) as connection:
+            connection.sendall(request(data=body(fault="stall"), keep=True) + request(keep=True))
+            read_until(connection, CHUNKS[1])
+        server.wait_until_idle()
+
+        assert ask(server.base_url).status == 200
+
+
 # --- as a process -----------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +323,28 @@ def test_a_signal_ends_the_process_properly_with_a_stream_open(number: signal.Si
         connection.sendall(request(data=body(fault="stall")))
         read_until(connection, b'"event":"text"')
         process.send_signal(number)
+        output, errors = process.communicate(timeout=BOUND_S)
+
+    assert (process.returncode, output, errors) == (0, "ended\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_quietly_while_a_client_does_not_read(number: signal.Signals) -> None:
+    with running() as (process, base_url), connect(base_url) as connection, connect(base_url) as other:
+        connection.sendall(request(data=body(fault="endless"), keep=True) + request(keep=True))
+        other.sendall(request(data=body(fault="stall")))
+        read_until(other, b'"event":"text"')
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=BOUND_S)
+
+    assert (process.returncode, output, errors) == (0, "ended\n", "")
+
+
+def test_a_responder_that_does_not_end_is_left_behind_quietly() -> None:
+    with running("--stubborn") as (process, base_url), connect(base_url) as connection:
+        connection.sendall(request())
+        read_until(connection, CHUNKS[0])
+        process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=BOUND_S)
 
     assert (process.returncode, output, errors) == (0, "ended\n", "")
@@ -211,6 +376,10 @@ def test_bad_requests_leave_no_traceback_on_the_terminal() -> None:
         ask(base_url, request(data=body(fault="cut_mid_line")))
         with connect(base_url) as connection:
             connection.sendall(request()[:-5])
+        for data in (b"NONSENSE\r\n\r\n", request(headers=signed() | {"connection": "upgrade", "upgrade": "h2c"})):
+            with connect(base_url) as connection:
+                connection.sendall(data)
+                read_until(connection, b"}")
         assert ask(base_url).status == 200
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=BOUND_S)

@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["FAULTS", "Received", "Responder", "Server", "Upstream", "mirror", "run", "spawn"]
 
 
+_ROOMS = {
+    "FAULTS": "faults",
+    "Received": "server",
+    "Responder": "responders",
+    "Server": "serving",
+    "Upstream": "responders",
+    "mirror": "responders",
+    "run": "serving",
+    "spawn": "child",
+}
+
+
 def __getattr__(name: str) -> Any:
-    rooms = {
-        "FAULTS": "faults",
-        "Received": "server",
-        "Responder": "responders",
-        "Server": "serving",
-        "Upstream": "responders",
-        "mirror": "responders",
-        "run": "serving",
-        "spawn": "child",
-    }
-    if name not in rooms:
+    if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{rooms[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)

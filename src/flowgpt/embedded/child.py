@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-from ..errors import ServiceUnavailableError
+from ..errors import APIConnectionError
 
 PROGRAM = (sys.executable, "-P", "-m", "flowgpt", "embedded")
 """-P: a file of the user's that happens to be called flowgpt.py is not the program."""
@@ -23,7 +23,7 @@ def spawn(*arguments: str, program: Sequence[str] = PROGRAM) -> Iterator[str]:
     """Start `flowgpt embedded` for as long as the block lasts, and give its base URL.
 
     `arguments`: more of its options, as `"--pace", "0.1"`. It has a free port, and ends when this process does,
-    however that ends; Ctrl-C in the terminal does not reach it. Raises: ServiceUnavailableError when it does not start.
+    however that ends; Ctrl-C in the terminal does not reach it. Raises: APIConnectionError when it does not start.
     """
     command = [*program, "--port", "0", "--until-stdin-closes", *arguments]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)  # noqa: S603  # our own program
@@ -34,7 +34,7 @@ def spawn(*arguments: str, program: Sequence[str] = PROGRAM) -> Iterator[str]:
 
 
 def _base_url(child: subprocess.Popen[bytes]) -> str:
-    """The child's first line. Raises: ServiceUnavailableError."""
+    """The child's first line. Raises: APIConnectionError."""
     assert child.stdout is not None
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=lambda out=child.stdout: lines.put(out.readline()), daemon=True).start()
@@ -43,7 +43,7 @@ def _base_url(child: subprocess.Popen[bytes]) -> str:
     except queue.Empty:
         base_url = ""
     if not base_url.startswith("http://"):
-        raise ServiceUnavailableError("the embedded server did not start", hint="flowgpt embedded says why")
+        raise APIConnectionError("the embedded server did not start", hint="flowgpt embedded says why")
     return base_url
 
 

@@ -10,6 +10,7 @@ import asyncio
 import difflib
 import functools
 import gzip as gzip_
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +62,9 @@ def named(fault: object) -> Play:
 
 
 def _number(name: str, given: str) -> int:
-    if not (given.isascii() and given.isdigit() and int(given[:12]) <= LIMIT_VALUE):
+    number = int(given) if re.fullmatch(r"[0-9]{1,10}", given) else LIMIT_VALUE + 1
+    if number > LIMIT_VALUE:
         raise InvalidRequestError(f"the value of fault {name!r} must be a whole number up to {LIMIT_VALUE}")
-    number = int(given[:12])
     if name == "status" and not 200 <= number <= 599:
         raise InvalidRequestError("the value of fault 'status' must be an HTTP status from 200 to 599")
     return number

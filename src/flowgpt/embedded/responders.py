@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..addresses import Secret
 from ..errors import (
     APIConnectionError,
     APIStatusError,
@@ -133,7 +134,7 @@ class Upstream:
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}
         if self._api_key:
-            headers["Authorization"] = f"Bearer {self._api_key}"
+            headers["Authorization"] = Secret("Bearer " + self._api_key)  # aiohttp's frames hold it
         return headers
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 import threading
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,8 +120,8 @@ class App:
 
     def __init__(self, responder: Responder, *, pace_s: float = 0.0, fault: str | None = None) -> None:
         self.requests: deque[Received] = deque(maxlen=LIMIT_REQUESTS)
-        self.open_streams = 0
         self.changed = threading.Condition()
+        self._streams: list[asyncio.Transport] = []
         self._responder = responder
         self._pace_s = pace_s
         self._default = Exchange.reply if fault is None else faults.named(fault)
@@ -133,9 +134,13 @@ class App:
                 Route(wire.PROMPT_PATH, self._prompt, methods=["GET"]),
                 Route(wire.CONVERSATION_PATH, self._conversation, methods=["POST"]),
             ],
-            exception_handlers={HTTPException: _refusal, InvalidRequestError: _bad_request},
+            exception_handlers={HTTPException: _refusal, InvalidRequestError: _bad_request, Exception: _failure},
         )
         self._routes.router.redirect_slashes = False
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._streams)
 
     def fault(self, name: str, times: int = 1) -> None:
         """Play this fault in the next chats. Raises: InvalidRequestError for an unknown one."""
@@ -145,6 +150,11 @@ class App:
         """Forget the queued faults and the requests."""
         self._queue.clear()
         self.requests.clear()
+
+    def cut_streams(self) -> None:
+        """Break the connection of every chat that is being answered. To be called on the loop that answers them."""
+        for transport in self._streams:
+            transport.abort()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = HeaderMap((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
@@ -156,7 +166,12 @@ class App:
             await send(message)
 
         self.requests.append(received)
-        await self._routes(scope, receive, noting)
+        try:
+            await self._routes(scope, receive, noting)
+        except asyncio.CancelledError:
+            pass  # the server stops, and has broken the connection: uvicorn would take this for a failure of ours
+        except Exception as error:  # the outer edge; the client has its 500
+            log.error("a request failed: %r", error, exc_info=log.isEnabledFor(logging.DEBUG))
 
     async def _chat(self, request: Request) -> ASGIApp:
         received = await _read(request)
@@ -164,8 +179,7 @@ class App:
         if problem is not None:
             raise HTTPException(401, problem)
         signed_in = received.path == wire.SIGNED_IN_PATH
-        anonymous = received.headers["authorization"] == signing.authorization(None)
-        if anonymous == signed_in:
+        if _names_a_user(received.headers["authorization"]) != signed_in:
             raise HTTPException(
                 401, f"{received.path} wants {'a token of a user' if signed_in else 'the authorization Bearer null'}"
             )
@@ -207,21 +221,22 @@ class App:
         self, chat: wire.ChatRequest, play: faults.Play, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer one chat, until it has its end or the client leaves: `receive` tells both alike."""
-        self._count(1)
-        playing = asyncio.create_task(self._perform(chat, play, scope[TRANSPORT], send))
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
-            self._count(-1)
+        transport: asyncio.Transport = scope[TRANSPORT]
+        texts = self._responder(chat)
+        with self._counted(transport):
+            playing = asyncio.create_task(self._perform(texts, play, transport, send))
+            try:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            finally:
+                playing.cancel()
+                await asyncio.gather(playing, return_exceptions=True)
 
     async def _perform(
-        self, chat: wire.ChatRequest, play: faults.Play, transport: asyncio.Transport, send: Send
+        self, texts: AsyncGenerator[str, None], play: faults.Play, transport: asyncio.Transport, send: Send
     ) -> None:
         """Play the answer. A responder's failure is a status, or a cut when the head has left."""
-        async with contextlib.aclosing(self._responder(chat)) as texts:
+        async with contextlib.aclosing(texts):
             exchange = Exchange(send, transport, texts, pace_s=self._pace_s)
             try:
                 await play(exchange)
@@ -236,10 +251,17 @@ class App:
             else:
                 await exchange.respond(status, faults.problem(words), content_type=faults.JSON)
 
-    def _count(self, change: int) -> None:
+    @contextlib.contextmanager
+    def _counted(self, transport: asyncio.Transport) -> Iterator[None]:
         with self.changed:
-            self.open_streams += change
+            self._streams.append(transport)
             self.changed.notify_all()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._streams.remove(transport)
+                self.changed.notify_all()
 
 
 def _names_a_user(authorization: str) -> bool:
@@ -248,19 +270,22 @@ def _names_a_user(authorization: str) -> bool:
 
 
 async def _read(request: Request) -> Received:
-    """The request with its whole body. Raises: HTTPException 413, 415."""
+    """The request with its whole body. Raises: HTTPException 400, 413, 415."""
     received: Received = request.scope[RECEIVED]
     if received.headers.get("content-type", "").partition(";")[0].strip().lower() != faults.JSON:
         raise HTTPException(415, f"header content-type must be {faults.JSON}")
-    length = received.headers.get("content-length", "0")
+    given = received.headers.get("content-length", "0").strip()
+    if not re.fullmatch(r"[0-9]{1,19}", given):  # Python itself refuses to read a number of thousands of digits
+        raise HTTPException(400, "header content-length must be a number of at most 19 digits", {"connection": "close"})
+    length = int(given)
     body = bytearray()
     with contextlib.suppress(ClientDisconnect):
-        if int(length) <= wire.LIMIT_BODY_BYTES:
+        if length <= wire.LIMIT_BODY_BYTES:
             async for piece in request.stream():
                 body += piece
                 if len(body) > wire.LIMIT_BODY_BYTES:
                     break
-    if max(int(length), len(body)) > wire.LIMIT_BODY_BYTES:
+    if max(length, len(body)) > wire.LIMIT_BODY_BYTES:
         words = f"the body has more than {wire.LIMIT_BODY_BYTES} bytes"
         raise HTTPException(413, words, headers={"connection": "close"})
     received.body = bytes(body)
@@ -278,3 +303,7 @@ async def _refusal(_: Request, error: Exception) -> Response:
 
 async def _bad_request(_: Request, error: Exception) -> Response:
     return Response(faults.problem(str(error)), 400, None, faults.JSON)
+
+
+async def _failure(_: Request, error: Exception) -> Response:
+    return Response(faults.problem(f"the server failed: {type(error).__name__}"), 500, None, faults.JSON)

@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import Self
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from ..errors import InvalidRequestError
@@ -33,24 +35,125 @@ KEEP_ALIVE_S = 75
 STOP_S = 5.0
 """How long a responder may take to end when the server stops."""
 
+LIMIT_HEAD_BYTES = 64 * 1024
+LIMIT_HEADERS = 100
+HEAD_S = 10.0
+"""How long a request's head may take, from its first byte on; and a refused client, to read why and leave."""
+
+PIECE_BYTES = 4096
+"""How much is parsed at once: so exact is the count of a head's bytes."""
 
 ACCEPT_TURNS = 5
 """How many turns of the loop make a connection that was accepted just now known (asyncio takes three)."""
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP connection, which shows itself to the application, and refuses bad HTTP in JSON."""
+    """uvicorn's HTTP connection, with bounds on what is no body yet, and refusals in JSON.
+
+    It shows itself to the application, takes a request to upgrade for a plain one, and tells every request that waits
+    here when the client has left (uvicorn tells the last one only).
+    """
+
+    def __init__(self, config: uvicorn.Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(config, state, {}, loop)
+        self._unanswered: deque[RequestResponseCycle] = deque()
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        for start in range(0, len(data), PIECE_BYTES):
+            if self._refused:
+                return
+            self._parse(data[start : start + PIECE_BYTES])
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:  # it stops here: another reads the same head without that wish
+            version = self.parser.get_http_version().encode()
+            head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+            head += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(b"".join(head) + b"\r\n" + piece[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "Invalid HTTP request received.")
+        else:
+            self._head_bytes += len(piece)
+            if self._head_bytes > LIMIT_HEAD_BYTES:
+                self._refuse(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the head has more than {LIMIT_HEAD_BYTES} bytes"
+                )
 
     def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        self._stop_head_timer()
+        self._head_timer = self.loop.call_later(
+            HEAD_S, self._refuse, HTTPStatus.REQUEST_TIMEOUT, f"the head took more than {HEAD_S:g} s"
+        )
         self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         super().on_message_begin()
         self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]  # our own key
 
-    def send_400_response(self, msg: str) -> None:
-        body = faults.problem(msg)
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {faults.JSON}\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) == LIMIT_HEADERS:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"there are more than {LIMIT_HEADERS} headers")
+            raise ValueError("refused")  # stops the parser
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._stop_head_timer()
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("this is no proxy")
+        super().on_headers_complete()
+        if not self._should_upgrade():
+            while self._unanswered and self._unanswered[0].response_complete:
+                self._unanswered.popleft()
+            self._unanswered.append(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0  # what is no body counts as a head: trailers, and what is said of chunks
+        super().on_body(body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        self._disconnect()
+        super().connection_lost(exc)
+
+    def _should_upgrade(self) -> bool:
+        """uvicorn asks this to leave a request alone: _parse comes back with it."""
+        return bool(self.parser.should_upgrade())
+
+    def _refuse(self, status: HTTPStatus, words: str) -> None:
+        """Answer what never reaches the application, unless another answer is under way, and close.
+
+        What still comes is thrown away: closing on unread bytes is a reset, which takes the answer along.
+        """
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._stop_head_timer()
+        if not any(cycle.response_started and not cycle.response_complete for cycle in self._unanswered):
+            body = faults.problem(words)
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {faults.JSON}\r\n"
+            head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(head.encode() + body)
+        self._disconnect()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _disconnect(self) -> None:
+        for cycle in self._unanswered:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +178,7 @@ async def listening(app: App, *, host: str, port: int) -> AsyncIterator[str]:
     state = ServerState()
     loop = asyncio.get_running_loop()
     try:
-        listener = await loop.create_server(lambda: Connection(config, state, {}, loop), host, port, backlog=2048)
+        listener = await loop.create_server(lambda: Connection(config, state, loop), host, port, backlog=2048)
     except OSError as error:
         raise InvalidRequestError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     try:
@@ -100,7 +203,7 @@ async def listening(app: App, *, host: str, port: int) -> AsyncIterator[str]:
 class Server:
     """The embedded server in a thread of its own, for tests and notebooks: a context manager.
 
-    `pace`: seconds between two texts. `fault`: plays in every chat (see faults.FAULTS). Port 0: any free one.
+    `pace_s`: seconds between two texts. `fault`: plays in every chat (see faults.FAULTS). Port 0: any free one.
     Raises: InvalidRequestError for an unknown fault, or an address that cannot be listened on.
     """
 
@@ -108,7 +211,7 @@ class Server:
         self,
         responder: Responder = mirror,
         *,
-        pace: float = 0.0,
+        pace_s: float = 0.0,
         fault: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -116,9 +219,10 @@ class Server:
         self._host = host
         self._port = port
         self._base_url = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] | None = None
         self._thread: threading.Thread | None = None
-        self._app = App(responder, pace_s=pace, fault=fault)
+        self._app = App(responder, pace_s=pace_s, fault=fault)
 
     @property
     def base_url(self) -> str:
@@ -147,7 +251,16 @@ class Server:
         self._app.fault(name, times)
 
     def reset(self) -> None:
-        """Forget the queued faults and the requests received."""
+        """Break off what is being answered, and forget the queued faults and the requests. Raises: TimeoutError."""
+
+        def idle() -> bool:
+            if self.open_streams and self._loop is not None:  # again at each change: some begin only now
+                self._loop.call_soon_threadsafe(self._app.cut_streams)
+            return self.open_streams == 0
+
+        with self._app.changed:
+            if not self._app.changed.wait_for(idle, STOP_S):
+                raise TimeoutError(f"{self.open_streams} streams do not end")
         self._app.reset()
 
     def wait_until_open(self, streams: int, timeout_s: float = 10.0) -> None:
@@ -183,7 +296,7 @@ class Server:
     def _serve(self, started: Future[Callable[[], object]]) -> None:
         async def serve() -> None:
             stopped = asyncio.Event()
-            loop = asyncio.get_running_loop()
+            self._loop = loop = asyncio.get_running_loop()
             async with listening(self._app, host=self._host, port=self._port) as self._base_url:
                 started.set_result(lambda: loop.call_soon_threadsafe(stopped.set))
                 await stopped.wait()
@@ -199,7 +312,7 @@ class Server:
 def run(
     responder: Responder = mirror,
     *,
-    pace: float = 0.0,
+    pace_s: float = 0.0,
     fault: str | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -211,7 +324,7 @@ def run(
     `ready` is called with the base URL once it listens. `until_stdin_closes`: a child so never outlives its parent.
     Raises: InvalidRequestError for an unknown fault, or an address that cannot be listened on.
     """
-    app = App(responder, pace_s=pace, fault=fault)
+    app = App(responder, pace_s=pace_s, fault=fault)
 
     async def serve() -> None:
         stopped = asyncio.Event()
