@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from flowgpt import config
 from flowgpt.cli.program import program
 from flowgpt.embedded import Server
 
+PYTHON = r"docs/|partial_text|\w=|`timeout`"
+"""What a hint for people at a terminal has none of."""
+
 Invoke = Callable[..., Result]
 Start = Callable[..., "subprocess.Popen[bytes]"]
 Write = Callable[[str], None]
@@ -26,6 +30,14 @@ Write = Callable[[str], None]
 def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs buffer their output, as on a person's machine: a missing flush shows."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Programs that tests start hear Ctrl-C, even when the suite itself is to ignore it, as in `make test &`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -58,13 +70,16 @@ def invoke() -> Invoke:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start `python -m flowgpt` with warnings as errors; what is left over at the end is killed."""
+    """Start `python -m flowgpt` with warnings as errors; what is left over at the end is killed.
+
+    Not under -X dev, whose loops complain of slow steps: a busy machine is no fault.
+    """
     with contextlib.ExitStack() as stack:
 
         def start(*args: str, env: dict[str, str] | None = None, **how: Any) -> subprocess.Popen[bytes]:
             streams: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
             child = subprocess.Popen(
-                [sys.executable, "-X", "dev", "-W", "error", "-m", "flowgpt", *args],
+                [sys.executable, "-W", "error", "-m", "flowgpt", *args],
                 **streams | {"stdin": subprocess.DEVNULL} | how,
                 env=os.environ | (env or {}),
             )

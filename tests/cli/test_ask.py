@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from flowgpt.embedded import Server
 from flowgpt.protocol.request import ChatRequest
-from tests.cli.conftest import Invoke, Write
+from tests.cli.conftest import PYTHON, Invoke, Write
 from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
 
 
@@ -105,6 +107,30 @@ def test_a_wrong_call_sends_nothing_and_ends_with_2(
     assert list(server.requests) == []
 
 
+@pytest.mark.parametrize(
+    ("env", "args", "words"),
+    [
+        ({}, ["--temperature", "nan"], "temperature must be a number from 0 to 2, not nan"),
+        ({}, ["--timeout", "0"], "total_s must be a positive number"),
+        ({}, ["--proxy", "gopher://127.0.0.1"], "not 'gopher'"),
+        ({"FLOWGPT_API_KEY": "a key\n"}, [], "FLOWGPT_API_KEY: api_key has a character"),
+        ({"FLOWGPT_MODEL": "nope"}, [], "model 'nope' is not in "),
+        ({"FLOWGPT_BASE_URL": "embedded"}, ["--model", "nope"], "model 'nope' is not in "),
+    ],
+)
+def test_a_wrong_call_is_refused_before_the_embedded_server_is_started(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], args: list[str], words: str
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    result = invoke(*args, "hi")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("flowgpt: ")
+    assert words in result.stderr.splitlines()[0]
+
+
 # --- how it is shown ----------------------------------------------------------------------------------------------
 
 
@@ -195,7 +221,44 @@ def test_each_failure_has_its_exit_code_one_line_and_a_hint(
     assert result.exit_code == code, result.stderr
     lines = [line for line in result.stderr.splitlines() if line != "[the answer is cut here]"]
     assert [line.split(": ")[0] for line in lines] == ["flowgpt", "hint"]
+    assert not re.search(PYTHON, lines[1])
     server.wait_until_idle()
+
+
+@pytest.mark.parametrize(
+    ("part", "fault", "code"),
+    [
+        ("head_s", "stall_head", "header_timeout"),
+        ("first_event_s", "heartbeat", "first_event_timeout"),
+        ("idle_s", "stall:2", "idle_timeout"),
+    ],
+)
+def test_a_limit_of_a_part_is_told_by_its_name_in_the_configuration(
+    server: Server, invoke: Invoke, configure: Write, part: str, fault: str, code: str
+) -> None:
+    """What the hint says to raise is what was set."""
+    configure(f"max_retries = 0\n[timeout]\n{part} = 0.2\n")
+    server.fault(fault)
+    error = json.loads(invoke("--json", "hi").stdout)["error"]
+
+    assert (error["code"], error["hint"]) == (code, f"try later, or raise {part} under [timeout] in the configuration")
+
+
+@pytest.mark.parametrize(
+    ("args", "step"),
+    [
+        (["--proxy", "http://127.0.0.1:1"], "--proxy ''"),
+        (["--model", "nope"], "`flowgpt models` lists them"),
+    ],
+)
+@pytest.mark.usefixtures("server")
+def test_the_hint_for_a_wrong_choice_is_an_option_of_the_terminal(invoke: Invoke, args: list[str], step: str) -> None:
+    result = invoke(*args, "hi")
+    hint = json.loads(invoke(*args, "--json", "hi").stdout)["error"]["hint"]
+
+    assert step in hint
+    assert result.stderr.splitlines()[1:] == [f"hint: {hint}"]
+    assert not re.search(PYTHON, hint)
 
 
 def test_an_end_that_nothing_proves_is_noted(server: Server, invoke: Invoke) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import unicodedata
@@ -79,17 +80,19 @@ def test_standard_input_that_cannot_be_a_question_is_an_error(
     assert caught.value.hint
 
 
-def test_closed_streams_take_and_give_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_streams_take_and_give_nothing_but_an_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """J10"""
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
 
     streams.prepare()
-    streams.write("a")
     streams.note("a")
+    with pytest.raises(OSError, match="standard output is closed") as caught:
+        streams.write("a")
     streams.abandon()
 
     assert not streams.piped()
+    assert caught.value.errno == errno.EBADF
 
 
 def test_what_a_locale_has_no_bytes_for_is_shown_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

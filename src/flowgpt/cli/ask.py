@@ -13,8 +13,9 @@ from ..config import OPTIONS
 from ..errors import FlowGPTError
 from ..formats.chat import finish_reason
 from ..messages import Message
+from ..providers.flowgpt import FlowGpt
 from ..reply import Reply
-from . import streams
+from . import failures, streams
 from .endpoint import endpoint
 
 
@@ -88,6 +89,7 @@ def command(
     tell = _silent if quiet else streams.note
     try:
         messages = _messages(" ".join(question), system)
+        _check(messages, model=model or "", proxy=proxy or "", timeout=timeout, temperature=temperature)
         with (
             endpoint(base_url, proxy, tell=tell) as there,
             Client(base_url=there.base_url, proxy=there.proxy, timeout=timeout, temperature=temperature) as client,
@@ -126,6 +128,14 @@ def _messages(question: str, system: str | None) -> list[Message]:
     return [*messages, {"role": "user", "content": asked}]
 
 
+def _check(messages: list[Message], **options: Any) -> None:
+    """Refuse a wrong call before a server is started for it: the request is built, and not sent.
+
+    Who answers is checked when that is chosen. Raises: InvalidRequestError.
+    """
+    FlowGpt.stream(messages=messages, base_url="public", **options)
+
+
 def _facts(reply: Reply, name: str) -> dict[str, Any]:
     return {
         "model": reply.model,
@@ -140,7 +150,8 @@ def _facts(reply: Reply, name: str) -> dict[str, Any]:
 
 def _error(error: FlowGPTError) -> dict[str, Any]:
     named = ("code", "message", "hint", "retriable", "retry_after_s", "attempts", "phase", "request_id")
-    return {"type": type(error).__name__} | {name: getattr(error, name) for name in named}
+    facts = {name: getattr(error, name) for name in named}
+    return {"type": type(error).__name__} | facts | {"hint": failures.hint(error)}
 
 
 def _figures(reply: Reply, name: str) -> str:

@@ -66,5 +66,5 @@ def command(
             streams.note(f"flowgpt: warning: whoever reaches {host} can ask this server; it wants no key")
 
     embedded.run(
-        answering, pace=pace, fault=fault, host=host, port=port, ready=ready, until_stdin_closes=until_stdin_closes
+        answering, pace_s=pace, fault=fault, host=host, port=port, ready=ready, until_stdin_closes=until_stdin_closes
     )

@@ -8,9 +8,6 @@ from typing import NamedTuple
 
 from .. import config, embedded
 
-WORD = "embedded"
-"""What stands for the embedded server where an origin could stand."""
-
 
 class Endpoint(NamedTuple):
     """Who answers. `name`: as people are told it. `base_url`, `proxy`: as a client takes them."""
@@ -24,10 +21,10 @@ class Endpoint(NamedTuple):
 def endpoint(base_url: str | None, proxy: str | None, *, tell: Callable[[str], None]) -> Iterator[Endpoint]:
     """The endpoint of `--base-url`, the environment or the file; the embedded server lives as long as the block.
 
-    `tell` is given one line when nothing was chosen. Raises: InvalidRequestError, ServiceUnavailableError.
+    `tell` is given one line when nothing was chosen. Raises: InvalidRequestError, APIConnectionError.
     """
     chosen = base_url or config.configuration().get("base_url", (None, ""))[0]
-    if chosen not in (None, WORD):
+    if chosen not in (None, config.EMBEDDED):
         origin = config.Options.resolve(base_url=base_url, proxy=proxy).base_url
         yield Endpoint(origin, origin, proxy)
         return
@@ -37,4 +34,4 @@ def endpoint(base_url: str | None, proxy: str | None, *, tell: Callable[[str], N
             f"choose another with --base-url, FLOWGPT_BASE_URL, or base_url in {config.home() / 'config.toml'}"
         )
     with embedded.spawn() as origin:
-        yield Endpoint(WORD, origin, proxy or "")  # a configured proxy is no way to this machine
+        yield Endpoint(config.EMBEDDED, origin, proxy or "")  # a configured proxy is no way to this machine

@@ -22,15 +22,8 @@ def command(as_json: bool, quiet: bool) -> None:
     if as_json:
         streams.write(json.dumps(models.model_dump() | {"as_of": as_of}) + "\n")
         return
-    from rich.console import Console  # late: only a table needs it
-    from rich.table import Table
-
-    table = Table("model", "stands for", box=None, pad_edge=False)
-    for model in models:
-        table.add_row(model.id, model.alias_of)
-    console = Console(highlight=False)
-    with console.capture() as lines:  # written by us, for rich has its own mind about closed pipes
-        console.print(table)
-    streams.write("".join(line.rstrip() + "\n" for line in lines.get().splitlines()))
+    rows = [("model", "stands for"), *((model.id, model.alias_of or "") for model in models)]
+    width = max(len(id_) for id_, _ in rows)  # whatever the terminal's: an id that is cut cannot be copied
+    streams.write("".join(f"{id_:<{width}}  {target}".rstrip() + "\n" for id_, target in rows))
     if not quiet:
         streams.note(f"flowgpt: what public clients knew in {as_of}; extra_models in the configuration adds to it")

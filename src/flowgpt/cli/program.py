@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import click
 
-from .. import __version__
 from ..errors import FlowGPTError
+from ..version import __version__
 from . import failures, streams
 
 COMMANDS: Mapping[str, str] = {

@@ -1,11 +1,12 @@
 """The three standard streams: what may come in, and how words go out, whatever the terminal, locale or pipe.
 
-A stream that is closed is no failure; an output that cannot be written is an OSError, which the program's edge shows.
+A closed stdin or stderr is no failure; an output that cannot be written is an OSError, which the program's edge shows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -23,7 +24,14 @@ del CONTROLS[ord("\n")], CONTROLS[ord("\t")]
 
 
 def prepare() -> None:
-    """Let no locale be too small for an answer: what it has no bytes for is shown escaped."""
+    """Let no locale be too small for an answer: what it has no bytes for is shown escaped.
+
+    A closed stream's descriptor is taken, or a socket would get it; uvloop aborts the process then.
+    """
+    with contextlib.suppress(OSError):  # no /dev/null here
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -61,10 +69,11 @@ def plain(text: str) -> str:
 
 
 def write(text: str) -> None:
-    """A piece of the answer, at once."""
-    if sys.stdout is not None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    """A piece of the answer, at once. Raises: OSError."""
+    if sys.stdout is None:  # as Python has it when it was closed before the start
+        raise OSError(errno.EBADF, "standard output is closed")
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def note(words: str) -> None:
