@@ -4,8 +4,11 @@ Unofficial; see README.md for status and terms. Importing this package reads not
 third-party module but msgspec.
 """
 
-from .client import AsyncClient, Client
-from .config import Timeouts
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     APIConnectionError,
     APIStatusError,
@@ -27,8 +30,12 @@ from .errors import (
     StoreError,
     StreamInterruptedError,
 )
-from .providers.flowgpt import FlowGpt
 from .version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from .client import AsyncClient, Client
+    from .config import Timeouts
+    from .providers.flowgpt import FlowGpt
 
 __all__ = [
     "APIConnectionError",
@@ -55,3 +62,13 @@ __all__ = [
     "StreamInterruptedError",
     "Timeouts",
 ]
+
+_ROOMS = {"AsyncClient": "client", "Client": "client", "FlowGpt": "providers.flowgpt", "Timeouts": "config"}
+"""What is loaded when it is first used: the terminal passes here before it can tell Ctrl-C."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)
+    return value
