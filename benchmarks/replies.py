@@ -15,16 +15,21 @@ from . import plain
 from .figures import expect, in_turn, ratio, show
 from .upstream import Upstream, texts
 
-COUNT, TEXTS = 50, 20
+COUNT = 50
 ROUNDS = 25
 """Many short rounds: what a connection costs depends on what else the machine does at that moment."""
 
 
 def run() -> None:
-    """Print the comparison. Raises: WrongResult."""
-    print(f"Replies: {COUNT} in a row, of {TEXTS} texts each")
-    expected = list(texts(0, TEXTS))
-    with asyncio.Runner() as runner, Upstream("replay", TEXTS) as upstream:
+    """Print the comparison for replies of one sentence and of three. Raises: WrongResult."""
+    for count in (20, 50):
+        _compare(count)
+
+
+def _compare(length: int) -> None:
+    print(f"Replies: {COUNT} in a row, of {length} texts each")
+    expected = list(texts(0, length))
+    with asyncio.Runner() as runner, Upstream("replay", length) as upstream:
 
         async def ours() -> list[str]:
             messages: Messages = [{"role": "user", "content": "?"}]

@@ -1,4 +1,4 @@
-"""What `import flowgpt` costs a fresh interpreter, and what it loads."""
+"""What `from flowgpt import FlowGpt` costs a fresh interpreter, and what it loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sys
 before = set(sys.modules)
 import msgspec
 of_msgspec = set(sys.modules) - before
-import flowgpt
+from flowgpt import FlowGpt
 new = set(sys.modules) - before
 foreign = {name.partition(".")[0] for name in new - of_msgspec} - sys.stdlib_module_names - {"flowgpt"}
 print(len(new), *sorted(foreign))
@@ -22,7 +22,7 @@ print(len(new), *sorted(foreign))
 
 def run() -> None:
     """Print the comparison. Raises: WrongResult, when another third-party module than msgspec is loaded."""
-    print("Start: `import flowgpt` in a fresh interpreter")
+    print("Start: `from flowgpt import FlowGpt` in a fresh interpreter")
 
     def sample(code: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -36,14 +36,14 @@ def run() -> None:
         {
             "bare": lambda: sample("pass"),
             "asyncio": lambda: sample("import asyncio"),
-            "flowgpt": lambda: sample("import flowgpt"),
+            "flowgpt": lambda: sample("from flowgpt import FlowGpt"),
             "aiohttp": lambda: sample("import aiohttp"),
         }
     )
     print(f"  {'modules loaded':<26}{found[0]:>9} of third parties only msgspec, and what it imports")
     show("bare interpreter", samples["bare"], "ms of CPU")
     show("import asyncio", samples["asyncio"], "ms of CPU")
-    show("import flowgpt", samples["flowgpt"], "ms of CPU")
+    show("import FlowGpt", samples["flowgpt"], "ms of CPU")
     show("import aiohttp", samples["aiohttp"], "ms of CPU")
     ratio("flowgpt ÷ bare", samples["flowgpt"], samples["bare"])
     ratio("flowgpt ÷ aiohttp", samples["flowgpt"], samples["aiohttp"])
