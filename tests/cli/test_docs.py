@@ -53,7 +53,7 @@ def play(block: str, home: Path) -> str:
                 check=False,
             ).stdout
         played += f"$ {command}\n{output}"
-    played = played.replace(str(home), "/home/you")
+    played = played.replace(str(home), "~")
     played = re.sub(r"http://127\.0\.0\.1:\d++(?!/v1)", "http://127.0.0.1:8000", played)
     played = re.sub(r" +$", "", played, flags=re.MULTILINE)
     played = re.sub(r"\d\.\d\d s", "0.36 s", played)
