@@ -171,12 +171,15 @@ PROGRAMS: dict[str, tuple[str, str]] = {
                 assert type(error) is TimeoutError
             else:
                 raise AssertionError
+            reading = asyncio.Event()
+            async def read():
+                async for text in ask(): reading.set()
             async def leave():
+                await reading.wait()
                 raise KeyError("left")
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(FlowGpt.create_async("", [{"role": "user", "content": "?"}], base_url=URL))
-                    await asyncio.sleep(0.1)
+                    group.create_task(read())
                     group.create_task(leave())
             except* KeyError as errors:
                 assert len(errors.exceptions) == 1
