@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from flowgpt import config
 from flowgpt.errors import FlowGPTError
@@ -25,6 +26,9 @@ API_KEY = "canary-key-7c1e55d0"
 PROXY_USER = "canary-user-19b3"
 PROXY_PASSWORD = "canary-password-e4a902bb"
 CANARIES = (API_KEY, PROXY_USER, PROXY_PASSWORD)
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 TESTS = str(Path(__file__).parent)
 LOOPBACK = ("127.", "::1", "::ffff:127.", "localhost")

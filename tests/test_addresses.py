@@ -14,7 +14,7 @@ from flowgpt.config import Options
 from flowgpt.errors import InvalidRequestError
 from flowgpt.protocol.request import PUBLIC_ORIGIN
 
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+EXAMPLES = settings(max_examples=300)
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def test_m2_there_are_sixty_and_more_of_them() -> None:
     assert len(set(BAD_ORIGINS)) >= 60
 
 
-@REPEATABLE
+@EXAMPLES
 @given(st.text(alphabet=st.sampled_from("htps:/[]@.%#?\\0123456789abcxé\x00\n-_"), max_size=30).map("http://".__add__))
 def test_m2_whatever_is_taken_means_the_same_to_other_parsers(value: str) -> None:
     """The client sends with yarl's, and Python's own is a third opinion."""
@@ -187,7 +187,7 @@ def test_a16_a_bad_proxy_is_refused_before_anything_is_sent_and_its_credentials_
     assert "pw" not in str(caught.value)
 
 
-@REPEATABLE
+@EXAMPLES
 @given(username=st.text(max_size=10), password=st.text(max_size=10))
 def test_a16_credentials_of_any_letters_come_back_as_they_were(username: str, password: str) -> None:
     from urllib.parse import quote
@@ -202,7 +202,7 @@ def test_a16_credentials_of_any_letters_come_back_as_they_were(username: str, pa
         assert proxy.authorization is not None
 
 
-@REPEATABLE
+@EXAMPLES
 @given(st.text(alphabet=st.sampled_from("htpsock5:/[]@.%#?\\09abcé\x00\n "), max_size=30))
 def test_a16_odd_proxies_are_refused_or_taken_and_never_anything_else(value: str) -> None:
     for text in (value, "http://" + value):

@@ -31,6 +31,7 @@ ROOMS = {
     "limits": 1,
     "config": 2,
     "reply": 2,
+    "serving": 2,
     "transport": 2,
     "bridge": 2,
     "store": 2,
@@ -56,10 +57,13 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "sqlite3": ("store",),
     "tomllib": ("config",),
     "platformdirs": ("config",),
-    "starlette": ("embedded", "gateway"),
-    "uvicorn": ("embedded", "gateway"),
-    "httptools": ("embedded", "gateway"),
-    "uvloop": ("embedded", "gateway", "cli"),
+    "starlette": ("embedded", "gateway", "serving"),
+    "uvicorn": ("embedded", "serving"),
+    "httptools": ("embedded", "serving"),
+    "uvloop": ("embedded", "serving", "cli"),
+    "jsonschema_rs": ("formats.schema",),
+    "prometheus_client": ("gateway.metrics",),
+    "opentelemetry": ("gateway.tracing",),
     "click": ("cli",),
     "pytest": ("embedded.pytest_plugin",),
 }
@@ -232,9 +236,9 @@ def test_a_face_never_speaks_the_protocol() -> None:
 def test_the_embedded_server_is_an_independent_witness() -> None:
     """It shares the pure protocol with the provider, and no line of what sends and receives.
 
-    Of addresses it takes `Secret`, which masks the upstream's key.
+    Of addresses it takes `Secret`, which masks the upstream's key; serving is a server's, and sends no request.
     """
-    allowed = ("protocol", "formats.sse", "messages", "errors", "addresses", "embedded")
+    allowed = ("protocol", "formats.sse", "messages", "errors", "addresses", "serving", "embedded")
     wrong = [str(found) for found in OURS if room(found.importer) == "embedded" and not within(found.target, allowed)]
 
     assert wrong == []
@@ -308,6 +312,7 @@ def test_no_file_is_named_for_nothing() -> None:
 
 MIRRORLESS = {
     "__main__": "one line; tests/cli runs it as a process",
+    "formats.pieces": "values only; every test of a stage or an encoder is made of them",
     "version": "one line; what users see of it is compared in tests/cli and tests/providers",
 }
 """Files without a test file of their own, and why. An `__init__` is tested with its room."""

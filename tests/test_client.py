@@ -434,7 +434,7 @@ def test_one_client_is_used_in_several_event_loops_one_after_the_other() -> None
         asking = AsyncClient(base_url=upstream.url)
 
         async def ask() -> str:
-            return (await asking.chat.completions.create(messages=ASK)).choices[0].message.content
+            return (await asking.chat.completions.create(messages=ASK)).choices[0].message.content or ""
 
         assert [asyncio.run(ask()), asyncio.run(ask())] == ["a", "a"]
 
@@ -459,7 +459,7 @@ def test_h12_one_client_serves_32_threads_at_once() -> None:
 
 def test_the_sync_client_works_inside_a_running_event_loop() -> None:
     async def notebook(url: str) -> str:
-        return Client(base_url=url).chat.completions.create(messages=ASK).choices[0].message.content
+        return Client(base_url=url).chat.completions.create(messages=ASK).choices[0].message.content or ""
 
     with Upstream([reply("a")]) as upstream:
         assert asyncio.run(notebook(upstream.url)) == "a"

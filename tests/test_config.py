@@ -12,7 +12,7 @@ import pytest
 
 from flowgpt import config
 from flowgpt.addresses import Proxy
-from flowgpt.config import OPTIONS, Options, Timeouts, device_id, environment_proxy, home
+from flowgpt.config import OPTIONS, Options, Timeouts, device_id, environment_proxy, gateway_table, home
 from flowgpt.errors import InvalidRequestError
 from flowgpt.protocol.signing import DEVICE_ID
 from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
@@ -39,6 +39,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "proxy": ("http://a:1", "https://b", '"socks5h://c"', *PROXIES),
     "timeout": (1, "2.5", "3", *(Timeouts(total_s=seconds) for seconds in (1, 2.5, 3))),
     "max_retries": (1, "", "3", 1, None, 3),
+    "safe_retries_only": (True, "", "true", True, None, True),
     "max_connections": (1, "2", "3", 1, 2, 3),
     "nsfw": (True, "", "true", True, None, True),
     "prompt_id": ("a", "", '"c"', "a", None, "c"),
@@ -107,6 +108,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "proxy": [1, "h"],
     "timeout": ["1", True, 0, -1, float("nan"), float("inf"), {"nope": 1}, {1: 2, "x": 3}, {"head_s": "1"}],
     "max_retries": [-1, 1.0, True, "1"],
+    "safe_retries_only": [1, "yes"],
     "max_connections": [0, -1, 1.5, True],
     "nsfw": [1, "yes"],
     "prompt_id": [1],
@@ -311,6 +313,22 @@ def test_i22_a_file_of_other_bytes_or_a_directory_is_named(file: Path) -> None:
     file.mkdir()
     with pytest.raises(InvalidRequestError, match="cannot be read"):
         Options.resolve()
+
+
+def test_the_gateways_table_is_the_gateways_and_a_call_takes_no_notice_of_it(file: Path) -> None:
+    assert gateway_table() == ({}, file)
+    file.write_text("model = 'a'\n[gateway]\nmax_streams = 'nonsense'\nmodel = 'b'\n")
+    assert Options.resolve() == Options(model="a")
+    assert gateway_table() == ({"max_streams": "nonsense", "model": "b"}, file)
+    file.unlink()
+    assert gateway_table() == ({}, file)
+
+
+def test_what_is_no_table_is_no_gateways(file: Path) -> None:
+    file.write_text("gateway = 8080")
+    assert Options.resolve() == Options()
+    with pytest.raises(InvalidRequestError, match=f"{file}: gateway must be a table, not 8080"):
+        gateway_table()
 
 
 def test_a_changed_file_is_read_again(file: Path) -> None:

@@ -87,6 +87,7 @@ CODES: dict[str, dict[str, RetryClass]] = {
                 "line_too_long",
                 "response_too_large",
                 "bad_event",
+                "invalid_output",
                 "compression_refused",
                 "redirect_refused",
             ],
@@ -94,6 +95,10 @@ CODES: dict[str, dict[str, RetryClass]] = {
         ),
     },
     "ServiceUnavailableError": dict.fromkeys(["circuit_open", "overloaded", "shutting_down"], "safe"),
+    "StoreError": {
+        "store_busy": "safe",
+        **dict.fromkeys(["store_full", "store_read_only", "store_corrupt", "store_newer"], "never"),
+    },
 }
 """Provenance: the design's table of codes, with the retry class of each one's row in the list of faults."""
 

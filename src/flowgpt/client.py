@@ -18,8 +18,9 @@ from weakref import WeakSet
 from .bridge import Batches
 from .config import Options, Timeouts, conceal
 from .errors import InvalidRequestError
-from .formats.chat import Answer, ChatCompletion, ChatCompletionChunk, characters
+from .formats.chat import Answer, ChatCompletion, ChatCompletionChunk, characters, finish_reason
 from .formats.models import Model, ModelList, model_list
+from .formats.pieces import End
 from .messages import Messages
 from .providers.base import Provider
 from .providers.flowgpt import FlowGpt
@@ -125,6 +126,10 @@ class _Base:
         return Options.resolve(**{name: self._options.get(name) for name in names})
 
 
+def _last_chunks(reply: Reply, answer: Answer) -> list[ChatCompletionChunk]:
+    return answer.chunks([End(finish_reason(reply.verdict))]) + answer.end()
+
+
 # --- async ------------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +184,7 @@ async def _async_chunks(reply: Reply, answer: Answer) -> AsyncGenerator[ChatComp
         while (batch := await reply.next()) is not None:
             for chunk in answer.chunks(batch.texts):
                 yield chunk
-        for chunk in answer.end(reply.verdict):
+        for chunk in _last_chunks(reply, answer):
             yield chunk
     finally:
         reply.close()
@@ -252,7 +257,7 @@ class AsyncCompletions:
         reply, answer = self._client._ask(model, messages, stream_options, options)
         self._client._open.add(reply)
         if not stream:
-            return answer.completion(await reply.read(), reply.verdict)
+            return answer.completion([await reply.read(), End(finish_reason(reply.verdict))])
         chunks = _async_chunks(reply, answer)
         return AsyncStream(reply, await anext(chunks), chunks)
 
@@ -379,7 +384,7 @@ class Stream(Iterator[ChatCompletionChunk]):
 def _chunks(reply: Reply, batches: Batches, answer: Answer) -> Generator[ChatCompletionChunk, None, None]:
     for batch in batches:
         yield from answer.chunks(batch.texts)
-    yield from answer.end(reply.verdict)
+    yield from _last_chunks(reply, answer)
 
 
 class Completions:
@@ -452,7 +457,7 @@ class Completions:
         if not stream:
             for _ in batches:
                 pass
-            return answer.completion(reply.text, reply.verdict)
+            return answer.completion([reply.text, End(finish_reason(reply.verdict))])
         chunks = _chunks(reply, batches, answer)
         return Stream(reply, batches, next(chunks), chunks)
 

@@ -34,6 +34,10 @@ EMBEDDED = "embedded"
 """What stands for the embedded server where an origin could stand; only the terminal knows how to start it."""
 
 
+GATEWAY = "gateway"
+"""The file's table for `flowgpt serve`; a call takes no notice of it."""
+
+
 class _Default(float):
     """A number that a signature shows as its default: `Options.resolve` takes this very object as not given."""
 
@@ -190,6 +194,11 @@ class Options:
         read=float,
     )
     max_retries: int = _option(2, _whole(0, "max_retries"), "how often a request is sent again before its first text")
+    safe_retries_only: bool = _option(
+        False,
+        _flag("safe_retries_only"),
+        "send again only what surely was not processed, and never wait where the service says when",
+    )
     max_connections: int = _option(
         10_000,
         _whole(1, "max_connections"),
@@ -292,14 +301,9 @@ def configuration() -> dict[str, tuple[Any, str]]:
     """What environment and file say: option -> (raw value, where it stands). An empty variable is not set."""
     values: dict[str, tuple[Any, str]] = {}
     folder = home()
-    try:
-        status = os.stat(f"{folder}/config.toml")
-    except OSError:
-        pass
-    else:
+    if table := _written(folder):
         path = folder / "config.toml"
-        table = _file(path, status.st_mtime_ns, status.st_size, bool(status.st_mode & 0o077))
-        values = {name: (value, f"{path}: {name}") for name, value in table.items()}
+        values = {name: (value, f"{path}: {name}") for name, value in table.items() if name != GATEWAY}
     for name, variable, read in _VARIABLES:
         if text := os.environ.get(variable):
             value: Any = _concealed(text) if name in _SECRETS else text
@@ -307,6 +311,29 @@ def configuration() -> dict[str, tuple[Any, str]]:
                 value = value if read is str else read(text)
             values[name] = (value, variable)
     return values
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment for a program of ours, with these variables besides."""
+    return {**os.environ, **more}
+
+
+def gateway_table() -> tuple[Mapping[str, Any], Path]:
+    """The file's `[gateway]` table, empty when there is none, and the file's path. Raises: InvalidRequestError."""
+    folder = home()
+    path, table = folder / "config.toml", _written(folder).get(GATEWAY, {})
+    if not isinstance(table, Mapping):
+        raise InvalidRequestError(f"{path}: {GATEWAY} must be a table, not {table!r}")
+    return dict(table), path
+
+
+def _written(folder: Path) -> Mapping[str, Any]:
+    """The table of the folder's configuration file, empty when there is none. Raises: InvalidRequestError."""
+    try:
+        status = os.stat(f"{folder}/config.toml")
+    except OSError:
+        return {}
+    return _file(folder / "config.toml", status.st_mtime_ns, status.st_size, bool(status.st_mode & 0o077))
 
 
 @functools.lru_cache(maxsize=4)
@@ -323,7 +350,7 @@ def _file(path: Path, _changed_ns: int, _size: int, others_may_read: bool) -> di
     conceal(table)
     if fault:  # raised out here: the parser's frames hold the whole text
         raise InvalidRequestError(f"{path} cannot be read: {fault}")
-    for name in table.keys() - OPTIONS.keys():
+    for name in table.keys() - OPTIONS.keys() - {GATEWAY}:
         near = difflib.get_close_matches(name, OPTIONS, 1, 0.5)
         meant = f"; did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(OPTIONS)}"
         raise InvalidRequestError(f"{path}: there is no option {name!r}{meant}")

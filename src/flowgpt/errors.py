@@ -43,6 +43,7 @@ RETRY_CLASSES: Mapping[str, RetryClass] = {
     "circuit_open": "safe",
     "overloaded": "safe",
     "shutting_down": "safe",
+    "store_busy": "safe",
     "header_timeout": "ambiguous",
     "first_event_timeout": "ambiguous",
     "idle_timeout": "ambiguous",
@@ -97,9 +98,10 @@ class FlowGPTError(Exception):
 
 
 class InvalidRequestError(FlowGPTError, ValueError):
-    """The call is wrong; nothing was sent. Fix the call."""
+    """The call is wrong; nothing was sent. Fix the call. `param`: which part of a request's body is at fault."""
 
     code = "invalid_request"
+    param: str | None = None
 
 
 class ModelNotFoundError(InvalidRequestError):

@@ -20,7 +20,7 @@ def base_url(child: subprocess.Popen[bytes]) -> str:
 
 def answer(child: subprocess.Popen[bytes]) -> str:
     with Client(base_url=base_url(child), max_retries=0, timeout=20) as client:
-        return client.chat.completions.create(messages=QUESTION).choices[0].message.content
+        return client.chat.completions.create(messages=QUESTION).choices[0].message.content or ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -28,7 +28,7 @@ def test_its_first_line_is_the_base_url_and_a_signal_ends_it(start: Start, numbe
     child = start("embedded", "--port", "0")
 
     with Client(base_url=(origin := base_url(child)), timeout=20) as client:
-        said = client.chat.completions.create(messages=QUESTION).choices[0].message.content
+        said = client.chat.completions.create(messages=QUESTION).choices[0].message.content or ""
     child.send_signal(number)
     rest, notes = child.communicate(timeout=20)
 

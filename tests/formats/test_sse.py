@@ -83,7 +83,7 @@ FRAGMENTS = st.lists(
 ).map(b"".join)
 
 
-@settings(derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(data=FRAGMENTS | st.binary(max_size=60), cuts=st.lists(st.integers(0, 80), max_size=6))
 def test_no_split_of_any_bytes_changes_the_events(data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -91,7 +91,7 @@ def test_no_split_of_any_bytes_changes_the_events(data: bytes, cuts: list[int]) 
     assert decoded(*pieces) == decoded(data)
 
 
-@settings(derandomize=True, max_examples=200)
+@settings(max_examples=200)
 @given(
     events=st.lists(
         st.tuples(

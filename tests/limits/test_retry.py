@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flowgpt.errors import RETRY_CLASSES, FlowGPTError, ProtocolError
 from flowgpt.limits.retry import FIRST_WAIT_S, LIMIT_RETRY_AFTER_S, LIMIT_WAIT_S, GiveUp, Policy, Wait, retry_after_s
 
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+EXAMPLES = settings(max_examples=300)
 
 
 def failure(code: str, **facts: object) -> FlowGPTError:
@@ -43,6 +43,28 @@ def test_safe_failures_are_sent_again_as_often_as_allowed_ambiguous_ones_once(
 ) -> None:
     decisions = [decide(failure(code), attempt=attempt, retries=retries) for attempt in range(1, 12)]
     assert [type(decision) for decision in decisions] == [Wait] * (sends - 1) + [GiveUp] * (12 - sends)
+
+
+@pytest.mark.parametrize(
+    ("code", "asked_s", "sends"),
+    [
+        ("connect_error", None, 3),
+        ("service_unavailable", None, 3),
+        ("service_unavailable", 1.0, 1),
+        ("rate_limited", None, 1),
+        ("rate_limited", 1.0, 1),
+        ("server_error", None, 1),
+        ("stream_truncated", None, 1),
+        ("bad_request", None, 1),
+    ],
+)
+def test_with_safe_retries_only_nothing_is_asked_twice_and_no_wish_of_the_service_is_waited_for(
+    code: str, asked_s: float | None, sends: int
+) -> None:
+    error = failure(code, retry_after_s=asked_s)
+    policy = Policy(2, safe_only=True)
+    decisions = [policy.after(error, attempt=attempt, time_left_s=None, jitter=0.5) for attempt in range(1, 4)]
+    assert [type(decision) for decision in decisions] == [Wait] * (sends - 1) + [GiveUp] * (4 - sends)
 
 
 def test_what_failed_says_itself_what_may_be_sent_again() -> None:
@@ -94,7 +116,7 @@ def test_f18_what_cannot_be_waited_for_is_given_up_at_once(
     assert waits or (isinstance(decision, GiveUp) and decision.reason)
 
 
-@REPEATABLE
+@EXAMPLES
 @given(
     code=st.sampled_from([*RETRY_CLASSES, "bad_event"]),
     attempt=st.integers(1, 2000),
@@ -179,7 +201,7 @@ def test_f16_a_date_means_nothing_without_the_replys_own_date(date: str | None) 
     assert retry_after_s("3", date=date) == 3.0
 
 
-@REPEATABLE
+@EXAMPLES
 @given(value=st.text() | st.from_regex(r"[A-Z][a-z]{2},? [0-9 :A-Za-z+-]*"), date=st.none() | st.just(NOW) | st.text())
 @example(value="Wed, 21 Oct 2015 07:28:30 +9999", date=NOW)
 @example(value="Wed, 21 Oct 2015 07:28:30 -99999999", date=NOW)

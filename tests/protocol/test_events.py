@@ -17,7 +17,7 @@ from flowgpt.messages import Batch, Event
 from flowgpt.protocol.events import BOM, LIMIT_HELD_EVENTS, LIMIT_LINE_BYTES, QUOTA_TEXT, Decoder, encode, shown
 
 ANCHORS = Path(__file__).parent.parent / "anchors"
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=120, database=None)
+EXAMPLES = settings(max_examples=120)
 
 
 class Outcome(NamedTuple):
@@ -765,7 +765,7 @@ OTHER_EVENTS = st.builds(Event, WORDS.filter(lambda name: name != "text"), JSON)
 OFFSETS = st.lists(st.integers(0, 10_000), max_size=12)
 
 
-@REPEATABLE
+@EXAMPLES
 @given(st.lists(TEXT_EVENTS | OTHER_EVENTS, max_size=8), OFFSETS)
 def test_what_is_encoded_is_decoded_for_any_split(events: list[Event], offsets: list[int]) -> None:
     whole = outcome(*split(b"".join(map(encode, events)), offsets))
@@ -774,7 +774,7 @@ def test_what_is_encoded_is_decoded_for_any_split(events: list[Event], offsets: 
     assert whole.fault == ((None, None) if whole.text else (ProtocolError, "empty_reply"))
 
 
-@REPEATABLE
+@EXAMPLES
 @given(WORDS, st.lists(st.integers(0, 200), max_size=4), st.lists(OTHER_EVENTS, max_size=2), OFFSETS)
 def test_the_quota_text_is_an_error_only_when_it_is_the_whole_answer(
     rest: str, cuts: list[int], others: list[Event], offsets: list[int]
@@ -817,7 +817,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@REPEATABLE
+@EXAMPLES
 @given(st.lists(FRAGMENTS | st.binary(max_size=8), max_size=12).map(b"".join), OFFSETS, st.booleans())
 def test_any_bytes_give_the_same_for_any_split_and_never_raise(data: bytes, offsets: list[int], cut: bool) -> None:
     whole = outcome(data, cut=cut)
@@ -826,7 +826,7 @@ def test_any_bytes_give_the_same_for_any_split_and_never_raise(data: bytes, offs
     assert whole.failure in (None, ProtocolError, StreamInterruptedError, QuotaExceededError)
 
 
-@REPEATABLE
+@EXAMPLES
 @given(
     st.lists(
         st.tuples(

@@ -29,7 +29,7 @@ from flowgpt.protocol.request import (
     prompt_from_messages,
 )
 
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=150, database=None)
+EXAMPLES = settings(max_examples=150)
 
 ANONYMOUS_BODY = """{
     "model": "gpt-3.5-turbo",
@@ -481,13 +481,13 @@ def requests(draw: st.DrawFn) -> ChatRequest:
     )
 
 
-@REPEATABLE
+@EXAMPLES
 @given(requests())
 def test_what_is_encoded_is_decoded(request_: ChatRequest) -> None:
     assert decode(encode(request_), signed_in=request_.signed_in) == request_
 
 
-@REPEATABLE
+@EXAMPLES
 @given(st.binary(max_size=60) | requests().map(encode), st.booleans(), st.data())
 def test_any_bytes_are_a_request_or_an_invalid_one(data: bytes, signed_in: bool, drawn: st.DataObject) -> None:
     place = drawn.draw(st.integers(0, len(data)))
@@ -502,7 +502,7 @@ ROLES = st.sampled_from(["user", "assistant", "system", "developer"])
 MESSAGES = st.lists(st.fixed_dictionaries({"role": ROLES, "content": WORDS | PARTS}), min_size=1, max_size=6)
 
 
-@REPEATABLE
+@EXAMPLES
 @given(MESSAGES)
 def test_no_message_is_lost_or_invented(messages: list[dict[str, Any]]) -> None:
     spoken: list[str] = []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flowgpt.protocol.signing import authorization, fault, headers, signature
 
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=100, database=None)
+EXAMPLES = settings(max_examples=100)
 ZEROS = "0" * 32
 NONCE = "0123456789abcdef" * 2
 DEVICE_ID = "f-" + "a1b2c3d4e5f6g7h8i9j"
@@ -131,7 +131,7 @@ def test_body_path_and_device_id_are_not_signed() -> None:
     assert signed(device_id="f-" + "0" * 19)["x-signature"] == signed()["x-signature"]
 
 
-@REPEATABLE
+@EXAMPLES
 @given(
     st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1),
     st.integers(0, 10**12 - 1),

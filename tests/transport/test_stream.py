@@ -125,6 +125,19 @@ def test_without_retries_everything_is_sent_once(name: str, clockwork: Clockwork
         assert len(upstream.requests) == 1
 
 
+SAFE = {"F13 425", "F23 503", "F24 521", "F25 529"}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_with_safe_retries_only_what_may_have_been_processed_and_every_429_is_handed_on_at_once(
+    name: str, clockwork: Clockwork
+) -> None:
+    with Upstream(FAULTS[name][0]) as upstream:
+        assert run(upstream, clockwork, safe_retries_only=True).code is not None
+        assert len(upstream.requests) == (3 if name in SAFE else 1)
+    assert name in SAFE or clockwork.slept == []
+
+
 @pytest.mark.parametrize("first", [A, event("", "title")], ids=["a text", "another event"])
 @pytest.mark.parametrize("cut", [FIN, RST], ids=["FIN", "RST"])
 def test_nothing_is_sent_again_after_the_first_event_has_left(first: bytes, cut: Any, clockwork: Clockwork) -> None:

@@ -1,19 +1,29 @@
-"""OpenAI's chat completions: a reply as one object, or as the chunks of a stream. Values only; ids and time come in.
+"""OpenAI's chat completions, what is answered: one object, or the chunks of a stream. Values; ids and time come in.
 
 Source: OpenAI's OpenAPI description, CreateChatCompletionResponse and CreateChatCompletionStreamResponse.
+What is asked is in chat_request.py, the stream's bytes are in chunks.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from ..messages import Verdict
+from .pieces import End, Piece, Problem, Reason, ToolCall
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+FINISH_REASONS: Mapping[Reason | None, FinishReason] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+}
+"""What OpenAI calls the reasons why an answer ends; nothing is said of an end that cannot be proved."""
 
 CHARACTERS_PER_TOKEN = 4
 """The rule of thumb for English text. FlowGPT reports no usage and its models' tokenizers are unknown."""
@@ -42,32 +52,64 @@ class CompletionUsage(Value, frozen=True, kw_only=True):
     estimated: bool = True
 
 
-class ChatCompletionMessage(Value, frozen=True, kw_only=True):
-    """The assistant's turn."""
+class Function(Value, frozen=True, kw_only=True):
+    """Which function a call calls. `arguments`: a JSON object, as text."""
 
-    content: str
-    role: Literal["assistant"] = "assistant"
-    refusal: None = None
+    name: str
+    arguments: str
+
+
+class FunctionToolCall(Value, frozen=True, kw_only=True):
+    """The model wants a tool called."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: Function
+
+
+class ChatCompletionMessage(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """The assistant's turn; without `content` when it only calls tools."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: list[FunctionToolCall] | None = None
 
 
 class Choice(Value, frozen=True, kw_only=True):
-    """The one answer. `finish_reason`: "stop" when the reply surely came whole, None when that cannot be proved."""
+    """One answer. `finish_reason`: "stop" when the reply surely came whole, None when that cannot be proved."""
 
-    message: ChatCompletionMessage
-    finish_reason: FinishReason | None
     index: int = 0
+    message: ChatCompletionMessage
     logprobs: None = None
+    finish_reason: FinishReason | None
 
 
 class ChatCompletion(Value, frozen=True, kw_only=True):
-    """A whole reply."""
+    """A whole reply, or `n` of them."""
 
     id: str
+    object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: list[Choice]
     usage: CompletionUsage
-    object: Literal["chat.completion"] = "chat.completion"
+
+
+class FunctionDelta(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """More of a call's function; `name` at its beginning only."""
+
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallDelta(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """More of the call with that index; `id` and `type` at its beginning only."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
 
 
 class ChoiceDelta(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,29 +117,30 @@ class ChoiceDelta(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(Value, frozen=True, kw_only=True):
-    """The one answer's next piece; `finish_reason` as in `Choice`, in the last one only."""
+    """One answer's next piece; `finish_reason` as in `Choice`, in the last one only."""
 
-    delta: ChoiceDelta
-    finish_reason: FinishReason | None = None
     index: int = 0
+    delta: ChoiceDelta
     logprobs: None = None
+    finish_reason: FinishReason | None = None
 
 
 class ChatCompletionChunk(Value, frozen=True, kw_only=True):
-    """One text of a streamed reply, or its end. `usage`: in one more chunk, without choices, when it was asked for."""
+    """One piece of a streamed reply, or its end. `usage`: in one more chunk, without choices, when it was asked for."""
 
     id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
     choices: list[ChunkChoice]
     usage: CompletionUsage | None = None
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
-def finish_reason(verdict: Verdict | None) -> FinishReason | None:
+def finish_reason(verdict: Verdict | None) -> Literal["stop"] | None:
     """What may be said of a reply's end: "stop" when it is `complete`, else nothing."""
     return "stop" if verdict == "complete" else None
 
@@ -116,47 +159,112 @@ def usage(prompt_characters: int, reply_characters: int) -> CompletionUsage:
     return CompletionUsage(prompt_tokens=prompt, completion_tokens=reply, total_tokens=prompt + reply)
 
 
+def text(pieces: Iterable[Piece]) -> str:
+    """The texts among the pieces, joined."""
+    return "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def size(pieces: Sequence[Piece]) -> int:
+    """How many characters the pieces of an answer have: of texts, and of the arguments of calls."""
+    return len(text(pieces)) + sum(len(piece.arguments) for piece in pieces if isinstance(piece, ToolCall))
+
+
+def ending(pieces: Iterable[Piece]) -> FinishReason | None:
+    """How the answer ended."""
+    return next((FINISH_REASONS.get(piece.reason) for piece in pieces if isinstance(piece, End)), None)
+
+
+def error_object(problem: Problem) -> dict[str, Any]:
+    """A failure as OpenAI's error object. `partial_text`: ours, what had come of an answer that broke off."""
+    error: dict[str, Any] = {
+        "message": problem.message,
+        "type": _error_type(problem),
+        "param": problem.param,
+        "code": problem.code,
+    }
+    if problem.partial_text:
+        error["partial_text"] = problem.partial_text
+    return {"error": error}
+
+
+def _error_type(problem: Problem) -> str:
+    if problem.code == "quota_exceeded":
+        return "insufficient_quota"
+    if problem.status >= 500:
+        return "server_error"
+    named = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    return named.get(problem.status, "invalid_request_error")
+
+
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """One reply on its way into OpenAI's shapes: whole by `completion`, or by `chunks` for each batch and one `end`."""
+    """One reply or `n` on the way into OpenAI's shapes: whole by `completion`, or `chunks` of each batch and `end`.
+
+    `reply_characters`: how much has gone into chunks.
+    """
 
     id: str
     created: int
     model: str
     prompt_characters: int
     include_usage: bool = False
-    _begun: bool = False
-    _reply_characters: int = 0
+    reply_characters: int = 0
+    _calls: dict[int, int] = field(default_factory=dict)
+    """How many calls each answer has made; one that is not in here has not begun."""
 
-    def completion(self, text: str, verdict: Verdict | None) -> ChatCompletion:
-        """The whole reply."""
-        choice = Choice(message=ChatCompletionMessage(content=text), finish_reason=finish_reason(verdict))
+    def completion(self, *answers: Sequence[Piece]) -> ChatCompletion:
+        """The whole: the pieces of each answer, its End among them."""
         return ChatCompletion(
             id=self.id,
             created=self.created,
             model=self.model,
-            choices=[choice],
-            usage=usage(self.prompt_characters, len(text)),
+            choices=[_choice(pieces, index) for index, pieces in enumerate(answers)],
+            usage=usage(self.prompt_characters, sum(map(size, answers))),
         )
 
-    def chunks(self, texts: Sequence[str]) -> list[ChatCompletionChunk]:
-        """One chunk for each text; the very first has the role."""
-        made = []
-        for text in texts:
-            delta = ChoiceDelta(content=text) if self._begun else ChoiceDelta(role="assistant", content=text)
-            self._begun = True
-            self._reply_characters += len(text)
-            made.append(self._chunk(ChunkChoice(delta=delta)))
-        return made
+    def chunks(self, pieces: Sequence[Piece], index: int = 0) -> list[ChatCompletionChunk]:
+        """The next pieces of one answer: a chunk for each text and for its End, two for a call."""
+        self.reply_characters += size(pieces)
+        return [self._chunk(choice) for piece in pieces for choice in self._choices(piece, index)]
 
-    def end(self, verdict: Verdict | None) -> list[ChatCompletionChunk]:
-        """The last chunks: the finish reason, and the usage when it was asked for."""
-        last = [self._chunk(ChunkChoice(delta=ChoiceDelta(), finish_reason=finish_reason(verdict)))]
-        if self.include_usage:
-            last.append(self._chunk(usage=usage(self.prompt_characters, self._reply_characters)))
-        return last
+    def end(self) -> list[ChatCompletionChunk]:
+        """What comes after all answers have ended: the usage, when it was asked for."""
+        return [self._chunk(usage=usage(self.prompt_characters, self.reply_characters))] if self.include_usage else []
+
+    def _choices(self, piece: Piece, index: int) -> Iterator[ChunkChoice]:
+        role: Literal["assistant"] | None = None if index in self._calls else "assistant"
+        place = self._calls.setdefault(index, 0)
+        if isinstance(piece, str):
+            yield ChunkChoice(index=index, delta=ChoiceDelta(role=role, content=piece))
+        elif isinstance(piece, End):
+            yield ChunkChoice(index=index, delta=ChoiceDelta(role=role), finish_reason=ending((piece,)))
+        elif isinstance(piece, ToolCall):
+            self._calls[index] += 1
+            begun = ToolCallDelta(
+                index=place, id=piece.id, type="function", function=FunctionDelta(name=piece.name, arguments="")
+            )
+            yield ChunkChoice(index=index, delta=ChoiceDelta(role=role, tool_calls=[begun]))
+            rest = ToolCallDelta(index=place, function=FunctionDelta(arguments=piece.arguments))
+            yield ChunkChoice(index=index, delta=ChoiceDelta(tool_calls=[rest]))
 
     def _chunk(self, *choices: ChunkChoice, usage: CompletionUsage | None = None) -> ChatCompletionChunk:
         return ChatCompletionChunk(
             id=self.id, created=self.created, model=self.model, choices=list(choices), usage=usage
         )
+
+
+def _choice(pieces: Sequence[Piece], index: int) -> Choice:
+    """One whole answer."""
+    calls = [
+        FunctionToolCall(id=piece.id, function=Function(name=piece.name, arguments=piece.arguments))
+        for piece in pieces
+        if isinstance(piece, ToolCall)
+    ]
+    content = text(pieces)
+    message = ChatCompletionMessage(
+        role="assistant",
+        content=None if calls and not content else content,
+        refusal=None,
+        tool_calls=calls or None,
+    )
+    return Choice(index=index, message=message, finish_reason=ending(pieces))

@@ -35,14 +35,22 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often to send again: `max_retries` times what was surely not processed, once what may have been."""
+    """How often to send again: `max_retries` times what was surely not processed, once what may have been.
+
+    `safe_only`: never what may have been, and where the service says or wants a wait (429) that is the caller's affair.
+    """
 
     max_retries: int = 2
+    safe_only: bool = False
 
     def after(self, failure: FlowGPTError, *, attempt: int, time_left_s: float | None, jitter: float) -> Wait | GiveUp:
         """The decision after attempt number `attempt` (from 1). `jitter`: a random number in [0, 1)."""
         if failure.retry_class == "never":
             return GiveUp(f"{failure.code} is not retried")
+        if self.safe_only and failure.retry_class == "ambiguous":
+            return GiveUp(f"{failure.code} may have been processed")
+        if self.safe_only and (failure.code == "rate_limited" or failure.retry_after_s is not None):
+            return GiveUp("the wait is the caller's affair")
         allowed = self.max_retries if failure.retry_class == "safe" else min(1, self.max_retries)
         if attempt > allowed:
             return GiveUp(f"sent {attempt} times")

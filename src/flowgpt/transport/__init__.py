@@ -50,7 +50,7 @@ class Call:
     """One request, as often as it has to be sent.
 
     `headers`: called for each send, since a signature holds for one. `decoder`: a fresh one for each reply.
-    `options`: proxy, timeout, max_retries and max_connections count here.
+    `options`: proxy, timeout, max_retries, safe_retries_only and max_connections count here.
     """
 
     url: str
@@ -79,7 +79,7 @@ class Stream:
         self.attempts = 0
         self.verified = False
         self._call = call
-        self._policy = Policy(call.options.max_retries)
+        self._policy = Policy(call.options.max_retries, call.options.safe_retries_only)
         self._exchange: Exchange | None = None
         self._scope: asyncio.Timeout | None = None
         self._deadline_s: float | None = None
