@@ -14,9 +14,6 @@ from typing import Any
 from ..messages import Event
 from ..protocol import events
 
-TRANSPORT = "flowgpt.transport"
-"""Where the ASGI scope holds the connection's asyncio transport."""
-
 CONTENT_TYPE = "application/x-ndjson; charset=utf-8"
 """Ours: the service's own is unknown."""
 

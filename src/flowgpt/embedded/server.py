@@ -30,8 +30,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import FlowGPTError, InvalidRequestError
 from ..protocol import request as wire
 from ..protocol import signing
+from ..serving import TRANSPORT
 from . import faults
-from .exchange import TRANSPORT, Exchange
+from .exchange import Exchange
 from .responders import Responder
 
 TOLERANCE_S = 300.0
