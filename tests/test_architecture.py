@@ -61,7 +61,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("serving",),
     "httptools": ("serving",),
     "uvloop": ("serving", "cli"),
-    "jsonschema_rs": ("formats.schema",),
+    "jsonschema_rs": ("formats.stages.schema",),
     "prometheus_client": ("gateway.metrics",),
     "opentelemetry": ("gateway.tracing",),
     "click": ("cli",),
@@ -222,6 +222,19 @@ def test_protocol_and_formats_do_not_know_each_other() -> None:
     assert pairs & {("protocol", "formats"), ("formats", "protocol")} == set()
 
 
+def test_stages_and_dialects_do_not_know_each_other() -> None:
+    kinds = ("formats.openai", "formats.anthropic", "formats.stages")
+    wrong = [
+        str(found)
+        for found in OURS
+        for kind in kinds
+        if within(found.importer, (kind,)) and within(found.target, tuple({*kinds} - {kind}))
+    ]
+
+    assert wrong == []
+    assert {*kinds} <= {found.importer.rpartition(".")[0] for found in OURS}
+
+
 def test_a_face_never_speaks_the_protocol() -> None:
     known = ("cli.doctor", "cli.explain")
     wrong = [
@@ -313,6 +326,8 @@ def test_no_file_is_named_for_nothing() -> None:
 MIRRORLESS = {
     "__main__": "one line; tests/cli runs it as a process",
     "formats.pieces": "values only; every test of a stage or an encoder is made of them",
+    "gateway.dialects": "a table only; tests/gateway asks in each dialect",
+    "gateway.visit": "one record only; tests/gateway/test_access.py and test_metrics.py show it",
     "version": "one line; what users see of it is compared in tests/cli and tests/providers",
 }
 """Files without a test file of their own, and why. An `__init__` is tested with its room."""

@@ -28,7 +28,7 @@ from flowgpt import (
     Timeouts,
     client,
 )
-from flowgpt.formats.chat import ChatCompletion, ChatCompletionChunk
+from flowgpt.formats.openai.chat import ChatCompletion, ChatCompletionChunk
 from flowgpt.messages import Message
 from flowgpt.providers.base import AsyncGeneratorProvider
 from flowgpt.reply import Reply, TextSource

@@ -27,9 +27,10 @@ def test_the_ten_lines_of_python_run() -> None:
 
 
 def shell_lines() -> list[str]:
-    (code,) = blocks("sh")
+    code = "".join(blocks("sh"))
     lines = [line.split("  #")[0].strip() for line in code.splitlines()]
-    return [line for line in lines if "flowgpt" in line and not line.startswith(("export", "flowgpt embedded"))]
+    servers = ("export", "flowgpt embedded", "flowgpt serve")
+    return [line for line in lines if "flowgpt" in line and not line.startswith(servers)]
 
 
 def test_the_lines_of_shell_are_found() -> None:
@@ -58,6 +59,7 @@ def test_the_words_of_make_are_those_that_readme_names() -> None:
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]:
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    for document in [*pages, *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"

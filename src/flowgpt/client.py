@@ -18,8 +18,9 @@ from weakref import WeakSet
 from .bridge import Batches
 from .config import Options, Timeouts, conceal
 from .errors import InvalidRequestError
-from .formats.chat import Answer, ChatCompletion, ChatCompletionChunk, characters, finish_reason
-from .formats.models import Model, ModelList, model_list
+from .formats.estimate import characters
+from .formats.openai.chat import ChatAnswer, ChatCompletion, ChatCompletionChunk, finish_reason
+from .formats.openai.models import Model, ModelList, model_list
 from .formats.pieces import End
 from .messages import Messages
 from .providers.base import Provider
@@ -79,7 +80,7 @@ class _Base:
 
     def _ask(
         self, model: str, messages: Messages, stream_options: Mapping[str, Any] | None, options: dict[str, Any]
-    ) -> tuple[Reply, Answer]:
+    ) -> tuple[Reply, ChatAnswer]:
         """The reply, not yet asked for, and what puts it into OpenAI's shapes."""
         self._open.check()
         if stream_options is not None and not isinstance(stream_options, Mapping):
@@ -90,7 +91,7 @@ class _Base:
         chosen = {name: value for name, value in (self._options | given).items() if value is not None}
         model = model or chosen.get("model", "")
         reply = self._provider.stream(messages=messages, **chosen | {"model": model})
-        answer = Answer(
+        answer = ChatAnswer(
             id=f"chatcmpl-{secrets.token_hex(12)}",
             created=int(time.time()),
             model=reply.model,
@@ -126,7 +127,7 @@ class _Base:
         return Options.resolve(**{name: self._options.get(name) for name in names})
 
 
-def _last_chunks(reply: Reply, answer: Answer) -> list[ChatCompletionChunk]:
+def _last_chunks(reply: Reply, answer: ChatAnswer) -> list[ChatCompletionChunk]:
     return answer.chunks([End(finish_reason(reply.verdict))]) + answer.end()
 
 
@@ -179,7 +180,7 @@ class AsyncStream(AsyncIterator[ChatCompletionChunk]):
         await self.close()
 
 
-async def _async_chunks(reply: Reply, answer: Answer) -> AsyncGenerator[ChatCompletionChunk, None]:
+async def _async_chunks(reply: Reply, answer: ChatAnswer) -> AsyncGenerator[ChatCompletionChunk, None]:
     try:
         while (batch := await reply.next()) is not None:
             for chunk in answer.chunks(batch.texts):
@@ -381,7 +382,7 @@ class Stream(Iterator[ChatCompletionChunk]):
         self.close()
 
 
-def _chunks(reply: Reply, batches: Batches, answer: Answer) -> Generator[ChatCompletionChunk, None, None]:
+def _chunks(reply: Reply, batches: Batches, answer: ChatAnswer) -> Generator[ChatCompletionChunk, None, None]:
     for batch in batches:
         yield from answer.chunks(batch.texts)
     yield from _last_chunks(reply, answer)

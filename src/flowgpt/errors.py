@@ -108,6 +108,7 @@ class ModelNotFoundError(InvalidRequestError):
     """The model is not in the catalogue; the message names the nearest ids and how to use it anyway."""
 
     code = "model_not_found"
+    param = "model"
 
 
 class APIConnectionError(FlowGPTError):

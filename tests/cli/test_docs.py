@@ -94,5 +94,5 @@ def test_the_page_has_the_help_of_every_command() -> None:
     shown = "".join(block for _, block in BLOCKS)
 
     assert len(BLOCKS) >= 12
-    for command in ("", "ask ", "models ", "embedded "):
+    for command in ("", "ask ", "models ", "keys ", "embedded ", "serve "):
         assert f"$ flowgpt {command}--help\nUsage: flowgpt {command}" in shown

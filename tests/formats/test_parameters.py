@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from flowgpt.errors import InvalidRequestError
 from flowgpt.formats import parameters
-from flowgpt.formats.parameters import emulated, honoured, ignored, read, refused, rows
+from flowgpt.formats.parameters import emulated, honoured, ignored, offered, read, refused, rows
+from flowgpt.formats.pieces import Tool
 
 
 class Part(msgspec.Struct):
@@ -140,11 +141,17 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     assert read(b'{"model": "\\ud83d\\ude00"}', Asked).values.model == "\U0001f600"
 
 
-def test_a_body_of_a_million_members_is_not_even_read_i4() -> None:
-    body = b"{" + b'"a":' * 1_000_000  # what reads it says first that this is no JSON
+def test_reading_stops_at_the_first_object_with_which_there_are_too_many_members_i4() -> None:
+    body = b'{"model": "m", "other": [' + b'{"a": 1},' * 50_001 + b"and no JSON"
 
-    with pytest.raises(InvalidRequestError, match="members"):
+    with pytest.raises(InvalidRequestError, match="more than 50,000 members"):
         read(body, Asked)
+
+
+def test_a_text_that_looks_like_members_has_none_i4() -> None:
+    pasted = json.dumps({str(number): number for number in range(60_000)})
+
+    assert read(json.dumps({"model": pasted}).encode(), Asked).values.model == pasted
 
 
 def test_only_names_that_a_header_may_hold_are_listed_k4() -> None:
@@ -179,3 +186,49 @@ def test_any_bytes_are_read_or_refused_with_our_error(body: bytes) -> None:
 def test_any_json_is_read_or_refused_with_our_error(body: dict[str, Any]) -> None:
     with contextlib.suppress(InvalidRequestError):
         assert isinstance(read(json.dumps(body).encode(errors="surrogatepass"), Asked).values.model, str)
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+ADD, SUB = Tool(name="add"), Tool(name="sub")
+
+
+@pytest.mark.parametrize(
+    ("mode", "chosen", "left"),
+    [
+        ("auto", None, ((ADD, SUB), "auto")),
+        ("required", None, ((ADD, SUB), "required")),
+        ("none", None, ((), "auto")),
+        ("required", ["sub"], ((SUB,), "required")),
+        ("auto", [], ((), "auto")),
+    ],
+)
+def test_a_choice_leaves_the_tools_that_may_be_called(mode: Any, chosen: Any, left: Any) -> None:
+    assert offered([ADD, SUB], mode, chosen) == left
+
+
+@pytest.mark.parametrize(
+    ("tools", "mode", "chosen", "param", "words"),
+    [
+        ([ADD, ADD], "none", None, "tools", "two have the same name"),
+        ([], "required", None, "here", "there is no tool that could be called"),
+        ([ADD], "required", [], "here", "there is no tool that could be called"),
+        ([ADD], "auto", ["add", "mul"], "here", "there is no tool 'mul' in `tools`"),
+        ([ADD], "auto", ["\ud800" * 99], "here", "there is no tool '" + "\\ud800" * 64),
+    ],
+)
+def test_a_choice_that_cannot_be_made_names_its_parameter_i5(
+    tools: Any, mode: Any, chosen: Any, param: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        offered(tools, mode, chosen, "here")
+
+    assert caught.value.param == param
+    assert caught.value.message.startswith(f"{param}: {words}")
+
+
+def test_what_costs_most_to_read_is_counted_before_it_is_read_i4() -> None:
+    """Whoever reads these says first that they are no JSON."""
+    for costly in (b"[" + b"[]," * 250_000, b"{" + b'"a":' * 60_000):
+        with pytest.raises(InvalidRequestError, match="the body has more than"):
+            read(costly, Asked)

@@ -11,7 +11,7 @@ import click
 from ..client import Client
 from ..config import OPTIONS
 from ..errors import FlowGPTError
-from ..formats.chat import finish_reason
+from ..formats.openai.chat import finish_reason
 from ..messages import Message
 from ..providers.flowgpt import FlowGpt
 from ..reply import Reply

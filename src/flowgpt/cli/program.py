@@ -22,7 +22,9 @@ from . import failures, streams
 COMMANDS: Mapping[str, str] = {
     "ask": "ask a question, whatever its first word",
     "embedded": "run the embedded server",
+    "keys": "make, list and revoke the gateway's keys",
     "models": "list the models and aliases",
+    "serve": "serve the models as OpenAI's and Anthropic's API do",
 }
 """Each is a file of this room, loaded when it is used."""
 
@@ -39,6 +41,7 @@ class Program(click.Group):
             code = self._exit_code(list(sys.argv[1:] if args is None else args), **extra)
         if code in (failures.CLOSED_PIPE, failures.UNEXPECTED):
             streams.abandon()
+        streams.settle()
         sys.exit(code)
 
     def _exit_code(self, args: list[str], **extra: Any) -> int:

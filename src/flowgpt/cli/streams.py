@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+from typing import TextIO
 
 from ..errors import InvalidRequestError
 
@@ -86,5 +87,17 @@ def note(words: str) -> None:
 
 def abandon() -> None:
     """Give stdout up: what is left in its buffer must not fail again when the interpreter ends."""
+    _abandon(sys.stdout)
+
+
+def settle() -> None:
+    """Give stderr up when nobody reads it: that is no failure when the interpreter ends either."""
+    try:
+        sys.stderr.flush()
+    except (OSError, AttributeError):
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO | None) -> None:
     with contextlib.suppress(OSError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]  # none: nothing is left

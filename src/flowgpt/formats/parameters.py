@@ -1,4 +1,5 @@
-"""The parameters of the dialects' requests: how a row of their table is written, read from a body, and listed.
+"""The parameters of the dialects' requests: how a row of their table is written, read from a body, and listed; and what
+all dialects say of a wrong one.
 
 The table is the request classes themselves (ChatRequest, ResponsesRequest ...): one annotated field a parameter, with
 its type, what becomes of it, and why in words. The documents and /openapi.json are made from it.
@@ -9,20 +10,24 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from ..errors import InvalidRequestError
+from .pieces import Tool
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 Handling = Literal["honoured", "emulated", "ignored", "refused"]
 
+LIMIT_BRACKETS = 250_000
+"""How many `[` and `{` a body may have, those in texts too: an empty list costs as much to read as forty letters."""
+
 LIMIT_MEMBERS = 50_000
-"""How many members of objects a body may have, by a count of `":`; bounds the time that reading it takes."""
+"""How many members of objects a body may have; bounds the time that reading it takes."""
 
 LIMIT_NAMES = 32
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -100,7 +105,7 @@ def read(body: bytes, kind: type[T]) -> Read[T]:
             ignored.append(name if NAME.fullmatch(name) else "?")
         elif row.asks_for(value):
             if row.handling == "refused":
-                raise InvalidRequestError(f"{name}: {row.words}", code="unsupported_parameter", param=name)
+                raise wrong(name, row.words, "unsupported_parameter")
             if row.handling == "ignored":
                 ignored.append(name)
             elif row.handling == "emulated":
@@ -118,7 +123,35 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequestError:
     if "missing required field" in words:
         field = words.rpartition("field `")[2].rstrip("`")
         param = f"{param}.{field}" if param else field
-    return InvalidRequestError(f"{param}: {words}" if param else words, param=param)
+    return wrong(param, words) if param else InvalidRequestError(words)
+
+
+def wrong(param: str, words: str, code: str | None = None) -> InvalidRequestError:
+    """A parameter's fault, or that of its part, as "messages[0].content"."""
+    return InvalidRequestError(f"{param}: {words}", code=code, param=param)
+
+
+def offered(
+    tools: Sequence[Tool],
+    mode: Literal["none", "auto", "required"],
+    chosen: Collection[str] | None = None,
+    param: str = "tool_choice",
+) -> tuple[tuple[Tool, ...], Literal["auto", "required"]]:
+    """The tools that may be called, and whether one must be. `chosen`: their names, unless all are meant.
+
+    Raises: InvalidRequestError, with `param` for a choice that cannot be made.
+    """
+    names = {tool.name for tool in tools}
+    if len(names) < len(tools):
+        raise wrong("tools", "two have the same name")
+    if unknown := {*(chosen or ())} - names:
+        raise wrong(param, f"there is no tool {min(unknown)[:64]!a} in `tools`")
+    if mode == "none":
+        return (), "auto"
+    left = tuple(tool for tool in tools if chosen is None or tool.name in chosen)
+    if mode == "required" and not left:
+        raise wrong(param, "there is no tool that could be called")
+    return left, mode
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -126,11 +159,26 @@ def decode(body: bytes) -> dict[str, Any]:
 
     Raises: InvalidRequestError.
     """
-    if body.count(b'":') > LIMIT_MEMBERS:
+    # Before it is read, for reading is what costs; of `":` those within strings are escaped.
+    if body.count(b"[") + body.count(b"{") > LIMIT_BRACKETS:
+        raise InvalidRequestError(f"the body has more than {LIMIT_BRACKETS:,} opening brackets and braces")
+    if body.count(b'":') - body.count(b'\\":') > LIMIT_MEMBERS:
         raise InvalidRequestError(f"the body has more than {LIMIT_MEMBERS:,} members")
+    count = 0
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal count
+        count += len(pairs)
+        if count > LIMIT_MEMBERS:
+            raise InvalidRequestError(f"the body has more than {LIMIT_MEMBERS:,} members")
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            raise InvalidRequestError("the body has an object that names a member twice")
+        return made
+
     fault = "the body is not JSON"
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_not_finite, parse_float=_finite)
+        value = json.loads(body.decode(), object_pairs_hook=members, parse_constant=_not_finite, parse_float=_finite)
         if b"\\ud" in body.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except InvalidRequestError:
@@ -148,13 +196,6 @@ def decode(body: bytes) -> dict[str, Any]:
             return value
         fault = "the body is not a JSON object"
     raise InvalidRequestError(fault)
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise InvalidRequestError("the body has an object that names a member twice")
-    return members
 
 
 def _not_finite(word: str) -> NoReturn:

@@ -52,8 +52,8 @@ Piece = str | ToolCall | End | Failure | Again
 Stage = Callable[[Sequence[Piece]], list[Piece]]
 """Called with what comes, batch by batch; gives what may go on, and may hold back the rest until it knows.
 
-The last piece that comes is an End or a Failure: then it gives out all that it held. It may say End earlier, and is not
-called again. After an `Again` it is called with the pieces of the next answer, from their beginning.
+The last piece that comes is an End or a Failure: then it gives out all that it held and that is of use. It may say End
+earlier, and is not called again. After an `Again` come the pieces of the next answer, from their beginning.
 """
 
 
@@ -93,8 +93,8 @@ class JsonOutput:
 class Ask:
     """A question as every dialect means it. `n`: how many answers.
 
-    `tool_choice` "required": at least one of `tools` is called. A choice of some tools leaves only those in `tools`.
-    `max_tokens`: by the estimate of formats.chat.
+    `tool_choice` "required": at least one of `tools` is called. A choice of none, or of some, leaves only those there.
+    `max_tokens`: by formats.estimate.
     """
 
     model: str
@@ -105,7 +105,7 @@ class Ask:
     n: int = 1
     output: JsonOutput | None = None
     tools: tuple[Tool, ...] = ()
-    tool_choice: Literal["auto", "none", "required"] = "auto"
+    tool_choice: Literal["auto", "required"] = "auto"
     parallel_tool_calls: bool = True
 
 
@@ -113,14 +113,13 @@ class Ask:
 class Facts:
     """What an encoder needs to know of an answer. `new_id`: makes a fresh id with a prefix, as `new_id("call_")`.
 
-    `model`: who answers. `created`: Unix seconds. `request_id`: of the HTTP request.
+    `model`: who answers. `created`: Unix seconds.
     """
 
     new_id: Callable[[str], str]
     created: int
     model: str
     prompt_characters: int
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

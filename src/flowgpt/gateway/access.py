@@ -1,0 +1,147 @@
+"""The access log: one line of JSON a request, to the logger `flowgpt.gateway.access`, and how a server writes it.
+
+What was asked and answered never comes in (K3), nor a key or a raw path. JSON, since its escapes leave one event one
+line of ASCII whatever a foreign string holds (K4), and since every log reader knows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from .visit import Visit
+
+log = logging.getLogger(__name__)
+
+LIMIT_VALUE = 100
+LIMIT_MESSAGE = 2000
+"""How many characters of a request's fact are written, and of another logger's message or traceback."""
+
+LIMIT_LINES_PER_S = 500
+LIMIT_WAITING = 2000
+"""What a storm of requests may write (K5), and how much may wait for a slow reader. The rest is counted."""
+
+
+def write(visit: Visit) -> None:
+    """Log a request that is over. The name of the key is told, never the key."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    facts = {
+        "request_id": visit.request_id,
+        "method": visit.method,
+        "route": visit.route,
+        "status": visit.status,
+        "code": visit.code,
+        "key": visit.owner,
+        "model": visit.model or visit.requested_model,
+        "stream": visit.stream or None,
+        "duration_ms": _milliseconds(visit.total_s),
+        "first_text_ms": _milliseconds(visit.first_text_s),
+        "texts": visit.texts or None,
+        "characters": visit.characters or None,
+        "attempts": visit.attempts or None,
+        "reason": visit.reason,
+    }
+    log.info("%s", line(facts, LIMIT_VALUE))
+
+
+def line(facts: Mapping[str, Any], limit: int = LIMIT_MESSAGE) -> str:
+    """One event as one line of JSON, in ASCII, with its time; strings are cut at `limit`, None and "" are left out."""
+    time_s = datetime.now(UTC).isoformat(timespec="milliseconds")
+    told = {name: value[:limit] if isinstance(value, str) else value for name, value in facts.items()}
+    kept = {name: value for name, value in told.items() if value not in (None, "")}
+    return json.dumps({"time": time_s, **kept}, separators=(",", ":"))
+
+
+def to_stderr() -> None:
+    """Write the access log to stderr, and what other loggers warn of in the same form. For a process of our own."""
+    if sys.stderr is not None:  # closed from the beginning: then 2 may be a socket by now
+        logging.getLogger().addHandler(Handler(sys.stderr.fileno()))
+        log.setLevel(logging.INFO)
+
+
+class Handler(logging.Handler):
+    """Lines written by a thread of its own: no reader that is slow, stuck or gone holds up or fails a request (I21).
+
+    The bare descriptor, and not `sys.stderr`, whose lock a stuck thread would keep from the interpreter at its end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._lines: queue.Queue[str | None] = queue.Queue(LIMIT_WAITING)
+        self._second, self._lines_of_second = 0, 0
+        self._refused, self._unwritten, self._told = 0, 0, 0
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record's line, or count it."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._lines_of_second = second, 0
+        if self._lines_of_second >= LIMIT_LINES_PER_S:
+            self._refused += 1
+            return
+        self._lines_of_second += 1
+        try:
+            text = record.getMessage() if record.name == log.name else _event(record)
+        except Exception:  # a wrong call of a logger somewhere costs its line, not the request
+            text = line({"level": "error", "logger": record.name, "message": "a message that cannot be formatted"})
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            self._refused += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="flowgpt-log", daemon=True)
+            self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until all is written that can be, but no longer than a second."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait("")
+        if self._thread is not None:
+            with self._lines.all_tasks_done:
+                self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, timeout=1.0)
+
+    def close(self) -> None:
+        """Let the thread end once it has written all."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+        super().close()
+
+    def _write(self) -> None:
+        while (text := self._lines.get()) is not None:
+            left_out = self._refused + self._unwritten - self._told
+            told = [line({"left_out": left_out})] if left_out else []
+            try:
+                _write_all(self._descriptor, "".join(f"{one}\n" for one in [*told, text] if one).encode())
+                self._told += left_out
+            except OSError:  # full or broken; it may be mended, as a disk is
+                self._unwritten += bool(text)
+            self._lines.task_done()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _event(record: logging.LogRecord) -> str:
+    """What another logger says."""
+    facts = {"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+    if record.exc_info:
+        facts["traceback"] = logging.Formatter().formatException(record.exc_info)[-LIMIT_MESSAGE:]
+    return line(facts)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

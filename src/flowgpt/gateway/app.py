@@ -1,0 +1,323 @@
+"""The gateway as an ASGI application: guard → key → route, and what each route does; a failure becomes its status.
+
+Answers are service.py's. Nothing here parses a dialect, retries, or speaks to a socket.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from ..client import AsyncClient
+from ..config import conceal
+from ..formats import parameters
+from ..formats.anthropic.answer import count_tokens
+from ..formats.anthropic.request import CountTokensRequest
+from ..formats.estimate import characters
+from ..formats.openai import responses_request
+from ..formats.openai.models import Model
+from ..formats.pieces import Encoder, Problem
+from ..providers.base import Provider
+from ..providers.flowgpt import FlowGpt
+from ..store import Store
+from . import access, answer, failures, guard, openapi, stored, tracing
+from .auth import Auth
+from .dialects import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Dialect
+from .exchange import ClientLeft, Exchange
+from .failures import Refusal
+from .metrics import Metrics
+from .service import Service, told
+from .settings import Settings
+from .visit import Visit
+
+LIMIT_BODY_BYTES = 8 * 1024 * 1024
+"""As much as the provider may send."""
+
+IMPOSSIBLE = (
+    *("assistants", "audio", "batches", "containers", "conversations", "embeddings", "evals", "files", "fine_tuning"),
+    *("images", "moderations", "realtime", "threads", "uploads", "vector_stores", "videos"),
+)
+"""What OpenAI's API has and FlowGPT has not: the first word after /v1/."""
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+Act = Callable[[Scope, Exchange, Visit], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A route's end: its fixed name, what it does, and whether it asks nobody for a key."""
+
+    route: str
+    act: Act
+    public: bool = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["flowgpt.visit"]
+        visit.route = self.route
+        gateway: Gateway = scope["app"]
+        if not self.public:
+            visit.owner = gateway.auth.owner(scope["headers"], scope["query_string"])
+        await self.act(scope, scope["flowgpt.exchange"], visit)
+
+
+def create_app(
+    provider: Provider = FlowGpt,
+    *,
+    settings: Settings | None = None,
+    bound_hosts: Sequence[str] = (),
+    store: Store | None = None,
+    **options: Any,
+) -> Gateway:
+    """The gateway, to be served or mounted.
+
+    `settings`: by default as the configuration file says. `bound_hosts`: names of the address it is served on.
+    `store`: where keys and stored responses are; without one there are neither. `options`: `flowgpt.config.Options`
+    for the provider. Raises: InvalidRequestError for wrong settings.
+    """
+    conceal(options)
+    return Gateway(provider, settings or Settings.resolve(), bound_hosts, store, options)
+
+
+class Gateway:
+    """The ASGI application. To stop: `drain`, then `finish`; what serves it does so at SIGTERM."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        settings: Settings,
+        bound_hosts: Sequence[str],
+        store: Store | None,
+        options: dict[str, Any],
+    ) -> None:
+        self.auth = Auth(store, insecure_no_auth=settings.insecure_no_auth)
+        self.service = Service(provider, settings, options)
+        self._provider = provider
+        self._settings = settings
+        self._hosts = guard.hosts(bound_hosts, settings)
+        self._store = store
+        self._models = AsyncClient(provider=provider, **options).models
+        self._metrics = Metrics(getattr(provider, "models", ()))
+        self._tracer = tracing.tracer()
+        self._router = Router(self._routes(), redirect_slashes=False)
+
+    def _routes(self) -> list[Route]:
+        def route(path: str, name: str, act: Act, *methods: str, public: bool = False) -> Route:
+            return Route(path, Endpoint(name, act, public), methods=methods or None)
+
+        return [
+            route("/v1/chat/completions", "chat", self._work(partial(self._post, CHAT)), "POST"),
+            route("/v1/responses", "responses", self._work(self._post_response), "POST"),
+            route("/v1/messages", "messages", self._work(partial(self._post, MESSAGES)), "POST"),
+            route("/v1/messages/count_tokens", "count_tokens", self._work(self._count_tokens), "POST"),
+            route("/v1/completions", "completions", self._work(partial(self._post, COMPLETIONS)), "POST"),
+            route("/v1/models", "models", self._list_models, "GET"),
+            route("/v1/models/{id:path}", "model", self._model, "GET"),
+            route("/v1/responses/{id}", "response", self._response, "GET", "DELETE"),
+            route("/v1/responses/{id}/input_items", "input_items", self._input_items, "GET"),
+            *(route(f"/v1/{word}", "impossible", _impossible) for word in IMPOSSIBLE),
+            *(route(f"/v1/{word}/{{rest:path}}", "impossible", _impossible) for word in IMPOSSIBLE),
+            route("/healthz", "healthz", _healthz, "GET", public=True),
+            route("/readyz", "readyz", self._readyz, "GET", public=True),
+            route("/metrics", "metrics", self._show_metrics, "GET"),
+            route("/openapi.json", "openapi", _openapi, "GET"),
+        ]
+
+    # --- stopping ------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """From now on /readyz and new work get 503; what is under way goes on."""
+        self.service.draining = True
+
+    async def finish(self) -> None:
+        """End what is still under way with an error, and wait for it."""
+        self.service.cut()
+        await self.service.wait_until_idle()
+
+    # --- one request ---------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        given = {name: value.decode("latin-1") for name, value in scope["headers"] if name in TRACES}
+        asked_id = given.get(b"x-request-id", "")
+        visit = Visit(
+            request_id=asked_id if REQUEST_ID.fullmatch(asked_id) else f"req_{secrets.token_hex(12)}",
+            method=scope["method"],
+            started_s=time.monotonic(),
+            traceparent=given.get(b"traceparent"),
+        )
+        fixed = guard.answer_headers(scope["headers"], self._settings)
+
+        async def respond(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                took_ms = round((time.monotonic() - visit.started_s) * 1000)
+                told = {
+                    "x-request-id": visit.request_id,
+                    "request-id": visit.request_id,
+                    "openai-processing-ms": took_ms,
+                }
+                more = [(name.encode(), str(value).encode()) for name, value in told.items()]
+                message["headers"] = [*message["headers"], *more, *fixed]
+            await send(message)
+
+        exchange = Exchange(scope, receive, respond, self._settings)
+        span = tracing.begin(self._tracer, visit)
+        self._metrics.begin()
+        try:
+            await self._enter(scope, receive, respond, exchange, visit)
+        except ClientLeft:
+            visit.code = "client_left"
+        finally:
+            exchange.close()
+            visit.total_s = time.monotonic() - visit.started_s
+            self._metrics.count(visit)
+            access.write(visit)
+            tracing.end(span, visit)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, visit: Visit) -> None:
+        """Past the guard to the route; a failure is answered with its status. Raises: ClientLeft."""
+        headers: Sequence[tuple[str, str]] = ()
+        try:
+            preflight = guard.check(scope, hosts=self._hosts, settings=self._settings)
+            if preflight is not None:
+                visit.route = "preflight"
+                await exchange.whole(204, b"", preflight)
+                return
+            # With an "app", Starlette's router raises for an unknown route, and leaves the answer to us.
+            inner = {**scope, "app": self, "flowgpt.visit": visit, "flowgpt.exchange": exchange}
+            await self._router(inner, receive, send)
+            return
+        except ClientLeft:
+            raise
+        except HTTPException as error:  # the router's own: no such route, or not with this method
+            phrase = HTTPStatus(error.status_code).phrase.lower()
+            refusal = Refusal(
+                error.status_code, "unknown_route", f"{scope['method']} {scope['path'][:100]!a}: {phrase}"
+            )
+            problem, headers = refusal.problem, [*(error.headers or {}).items()]
+        except Exception as error:
+            problem, headers = failures.problem(error), getattr(error, "headers", ())
+        visit.code = problem.code
+        await self._refuse(scope["path"], exchange, replace(problem, request_id=visit.request_id), headers)
+
+    async def _refuse(
+        self, path: str, exchange: Exchange, problem: Problem, headers: Sequence[tuple[str, str]]
+    ) -> None:
+        dialect = MESSAGES if "/v1/messages" in path else CHAT
+        more = [*headers]
+        if problem.retry_after_s is not None:
+            more.append(("retry-after", str(max(1, math.ceil(problem.retry_after_s)))))
+        if not problem.retriable:
+            more.append(("x-should-retry", "false"))
+        await exchange.whole(problem.status, msgspec.json.encode(dialect.error(problem)), more)
+
+    # --- what the routes do --------------------------------------------------------------------------------------
+
+    def _work(self, act: Act) -> Act:
+        """What costs something: it is admitted before its body is waited for."""
+
+        async def admitted(scope: Scope, exchange: Exchange, visit: Visit) -> None:
+            guard.check_json(scope["headers"])
+            with self.service.admitted(visit.owner):
+                await act(scope, exchange, visit)
+
+        return admitted
+
+    async def _post(self, dialect: Dialect, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        read = parameters.read(await exchange.body(LIMIT_BODY_BYTES), dialect.request)
+        await self.service.answer(dialect, read, dialect.ask(read.values), exchange, visit, _nothing)
+
+    async def _post_response(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        read = parameters.read(await exchange.body(LIMIT_BODY_BYTES), responses_request.ResponsesRequest)
+        earlier = await stored.earlier(self._store, visit.owner, read.values)
+        ask = responses_request.ask(read.values, earlier)
+
+        async def keep(encoder: Encoder) -> None:
+            await stored.keep(self._store, visit.owner, read.values, encoder, earlier, self._settings)
+
+        await self.service.answer(RESPONSES, read, ask, exchange, visit, keep)
+
+    async def _count_tokens(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        read = parameters.read(await exchange.body(LIMIT_BODY_BYTES), CountTokensRequest)
+        ask = MESSAGES.ask(read.values)
+        messages = answer.messages(ask)
+        self.service.reply(ask, messages).close()  # whether it could be asked
+        await exchange.whole(200, count_tokens(characters(messages)), told(read))
+
+    async def _list_models(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        await exchange.whole(200, msgspec.json.encode({"object": "list", "data": await self._known_models()}))
+
+    async def _model(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        asked = scope["path_params"]["id"]
+        named = [model for model in await self._known_models() if model.id == asked]
+        if not named and asked and self._settings.any_model:
+            named = [Model(id=asked, created=0, owned_by="", alias_of=self._settings.any_model)]
+        if not (named or asked):
+            raise Refusal(404, "model_not_found", "no model is named", param="model")
+        model = named[0] if named else await self._models.retrieve(asked)
+        await exchange.whole(200, msgspec.json.encode(model))
+
+    async def _known_models(self) -> list[Model]:
+        known = list(await self._models.list())
+        owner = known[0].owned_by if known else ""
+        return known + [
+            Model(id=name, created=0, owned_by=owner, alias_of=target)
+            for name, target in self._settings.model_names.items()
+        ]
+
+    async def _response(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        if b"stream=true" in scope["query_string"].lower():
+            raise Refusal(400, "unsupported_parameter", "stream: a stored response is given whole", param="stream")
+        act = stored.delete if scope["method"] == "DELETE" else stored.get
+        await exchange.whole(200, await act(self._store, visit.owner, scope["path_params"]["id"]))
+
+    async def _input_items(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        items = await stored.input_items(self._store, visit.owner, scope["path_params"]["id"], scope["query_string"])
+        await exchange.whole(200, items)
+
+    async def _readyz(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        self.auth.check()
+        state = "draining" if self.service.draining else "ready"
+        if state == "ready" and not getattr(self._provider, "working", True):
+            state = "circuit open"
+        await exchange.whole(200 if state == "ready" else 503, msgspec.json.encode({"status": state}))
+
+    async def _show_metrics(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        body, content_type = self._metrics.render()
+        await exchange.whole(200, body, content_type=content_type)
+
+
+TRACES = (b"x-request-id", b"traceparent")
+
+
+async def _nothing(encoder: Encoder) -> None:
+    """What most answers want at their end."""
+
+
+async def _impossible(scope: Scope, exchange: Exchange, visit: Visit) -> None:
+    raise Refusal(501, "not_supported", f"FlowGPT cannot do this: {scope['path'][:100]!a}")
+
+
+async def _healthz(scope: Scope, exchange: Exchange, visit: Visit) -> None:
+    await exchange.whole(200, b'{"status":"ok"}')
+
+
+async def _openapi(scope: Scope, exchange: Exchange, visit: Visit) -> None:
+    await exchange.whole(200, openapi.encoded())

@@ -1,0 +1,150 @@
+"""One HTTP answer on its way out: held, streamed with heartbeats, or whole. ASGI messages only; no dialect in here.
+
+The status of a stream is held until there is something to say, or `hold_s` is over; then comments keep it alive.
+A client that leaves its answer unread for `write_s` is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from starlette.types import Receive, Scope, Send
+
+from ..serving import TRANSPORT
+from .failures import Refusal
+from .settings import Settings
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+PIECE_BYTES = 64 * 1024
+"""How much of a whole answer is written at once, so that a client that does not read is noticed."""
+
+HEARTBEAT = b": heartbeat\n\n"
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Exchange:
+    """The answer to one request. `started`: its head has left."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
+        self.started = False
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._settings = settings
+        self._headers: Headers = ()
+        self._writing = asyncio.Lock()
+        self._last_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._beat: asyncio.Task[None] | None = None
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """The request's body. Raises: Refusal 400, 408, 413; ClientLeft."""
+        given = dict(self._scope["headers"]).get(b"content-length", b"0")
+        if not (given.isdigit() and len(given) < 20):
+            raise Refusal(400, "invalid_request", "content-length must be a number", headers=CLOSE)
+        if int(given) > limit_bytes:
+            raise _too_large(limit_bytes)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_s):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeft
+                    body += message.get("body", b"")
+                    if len(body) > limit_bytes:
+                        raise _too_large(limit_bytes)
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            words = f"the body took more than {self._settings.body_s:g} s"
+            raise Refusal(408, "request_timeout", words, headers=CLOSE) from None
+
+    async def left(self) -> None:
+        """Wait until the client has left: closed, reset or half-closed, which HTTP servers cannot tell apart (I7)."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def whole(self, status: int, body: bytes, headers: Headers = (), *, content_type: str = JSON) -> None:
+        """Send an answer that is no stream."""
+        self.close()  # a beat may be about to begin a stream
+        self.started = True
+        length = [("content-length", str(len(body)))]
+        async with self._writing:
+            self._last_s = asyncio.get_running_loop().time()
+            self._watch(self._settings.write_s)
+            await self._head(status, content_type, [*length, *headers])
+            body = b"" if self._scope["method"] == "HEAD" else body
+            for start in range(0, len(body) or 1, PIECE_BYTES):
+                end = start + PIECE_BYTES
+                message = {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
+                await self._send(message)
+                self._last_s = asyncio.get_running_loop().time()
+
+    def hold(self, headers: Headers) -> None:
+        """An event stream is to come, with these headers: from now on silence is watched."""
+        self._headers = headers
+        self._last_s = asyncio.get_running_loop().time()
+        self._watch(self._settings.hold_s)
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        """Send a piece of the stream, after its head; waits for a client that reads slowly."""
+        async with self._writing:
+            self._last_s = asyncio.get_running_loop().time()
+            if not self.started:
+                self.started = True
+                await self._head(200, EVENT_STREAM, self._headers)
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            self._last_s = asyncio.get_running_loop().time()
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+
+    async def _head(self, status: int, content_type: str, headers: Iterable[tuple[str, str]]) -> None:
+        fields = [("content-type", content_type), *headers]
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+
+    def _watch(self, due_s: float) -> None:
+        """Look again when something may be due, and not later than what may be due by then otherwise."""
+        due_s = min(due_s, self._settings.heartbeat_s, self._settings.write_s)
+        self._timer = asyncio.get_running_loop().call_later(due_s, self._tick)
+
+    def _tick(self) -> None:
+        """The stream's one timer: it beats when nothing was sent for a while, and drops who does not read."""
+        loop = asyncio.get_running_loop()
+        silent_s = loop.time() - self._last_s
+        patience_s = self._settings.heartbeat_s if self.started else self._settings.hold_s
+        if self._writing.locked():
+            patience_s = self._settings.write_s
+            if silent_s >= patience_s:
+                self._abort()
+                return
+        elif silent_s >= patience_s:
+            self._beat = loop.create_task(self.write(HEARTBEAT))
+            silent_s, patience_s = 0.0, self._settings.heartbeat_s
+        self._watch(patience_s - silent_s)
+
+    def _abort(self) -> None:
+        """Break the connection: its client does not read. Only our own server shows it; others have limits too."""
+        transport = self._scope.get(TRANSPORT)
+        if transport is not None:
+            transport.abort()
+
+
+CLOSE = (("connection", "close"),)
+
+
+class ClientLeft(Exception):
+    """Nobody is there to be answered."""
+
+
+def _too_large(limit_bytes: int) -> Refusal:
+    return Refusal(413, "payload_too_large", f"the body has more than {limit_bytes:,} bytes", headers=CLOSE)
