@@ -1,14 +1,14 @@
-# The words of this project; `make` lists them. CI runs `make check test` and no others.
+# The words of this project; `make` lists them. CI runs `make check test test-clients` and no others.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test fix bench lock clean
+.PHONY: help install demo check test test-clients fix bench lock clean
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed ## set up .venv: pinned and hashed requirements, and this package
 
@@ -31,6 +31,26 @@ check: install ## formatting, lint, types
 test: install ## the whole test suite
 	@$(BIN)/python -m pytest
 
+# Two environments of real clients: those in OPENAI2 don't go with version 3 of OpenAI's SDK, which the others have.
+NODE_MODULES := tests/clients/node/node_modules/.package-lock.json
+OPENAI2 := tests/clients/test_litellm.py tests/clients/test_llama_index.py
+CLIENT_TESTS := -m pytest -c tests/clients/pytest.ini --rootdir . --confcutdir .
+
+test-clients: .venv-clients/installed .venv-clients-openai2/installed $(NODE_MODULES) ## real clients against a real gateway (needs Node.js)
+	@.venv-clients/bin/python $(CLIENT_TESTS) tests/clients $(OPENAI2:%=--ignore=%)
+	@.venv-clients-openai2/bin/python $(CLIENT_TESTS) $(OPENAI2) tests/clients/test_openai_*.py
+
+.venv-%/installed: requirements-%.txt pyproject.toml
+	@echo "setting up .venv-$*, once"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip --quiet --disable-pip-version-check install --no-compile --require-hashes -r $<
+	@.venv-$*/bin/python -m pip --quiet --disable-pip-version-check install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(NODE_MODULES): tests/clients/node/package.json tests/clients/node/package-lock.json
+	@cd tests/clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 fix: install ## format, and mend what the linter can mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
@@ -38,10 +58,11 @@ fix: install ## format, and mend what the linter can mend
 bench: install ## measure: ratios against a floor and a peer, in one run
 	@$(BIN)/python -m benchmarks
 
-lock: ## renew requirements-dev.txt (needs uv)
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 --upgrade \
-		--generate-hashes --group dev pyproject.toml --output-file requirements-dev.txt
+lock: ## renew the pinned requirements (needs uv; those of tests/clients/node: by npm install)
+	@for group in dev clients clients-openai2; do UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal \
+		--python-version 3.11 --upgrade --generate-hashes --group $$group pyproject.toml \
+		--output-file requirements-$$group.txt || exit; done
 
 clean: ## remove what the other words made
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-clients .venv-clients-openai2 tests/clients/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
