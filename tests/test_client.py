@@ -28,6 +28,7 @@ from flowgpt import (
     Timeouts,
     client,
 )
+from flowgpt.embedded import Server
 from flowgpt.formats.openai.chat import ChatCompletion, ChatCompletionChunk
 from flowgpt.messages import Message
 from flowgpt.providers.base import AsyncGeneratorProvider
@@ -645,3 +646,11 @@ def test_importing_the_clients_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
 
     assert done.stdout == "['flowgpt']\n"
+
+
+def test_a_question_of_megabytes_arrives_whole_and_without_a_warning() -> None:
+    question = "x" * 3_000_000
+    with Server() as server, Client(base_url=server.base_url) as client:
+        answered = client.chat.completions.create(messages=[{"role": "user", "content": question}])
+
+    assert question in (answered.choices[0].message.content or "")

@@ -7,6 +7,7 @@ its time is over (PEP 789 tells why). A failure never keeps the HTTP client's ex
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 from typing import Any
 
@@ -64,6 +65,10 @@ def _deadline_exceeded(call: Call, phase: str) -> APITimeoutError:
     return APITimeoutError(words, code="deadline_exceeded", phase=phase)
 
 
+LARGE_BYTES = 1024 * 1024
+"""The HTTP client warns of a larger body that it is to write in one go; what can be read it writes piece by piece."""
+
+
 async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
     """Send the request and judge the head. `deadline_s`: the whole reply's, on the loop's clock.
 
@@ -78,7 +83,7 @@ async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
             PHASES.set(head)
             response = await session.post(
                 URL(call.url, encoded=True),
-                data=call.body,
+                data=io.BytesIO(call.body) if len(call.body) > LARGE_BYTES else call.body,
                 allow_redirects=False,
                 **sent,
             )
