@@ -27,7 +27,7 @@ from ..formats.anthropic.answer import count_tokens
 from ..formats.anthropic.request import CountTokensRequest
 from ..formats.estimate import characters
 from ..formats.openai import responses_request
-from ..formats.openai.models import Model
+from ..formats.openai.models import Model, ModelList
 from ..formats.pieces import Encoder, Problem
 from ..providers.base import Provider
 from ..providers.flowgpt import FlowGpt
@@ -215,6 +215,9 @@ class Gateway:
         except Exception as error:
             problem, headers = failures.problem(error), getattr(error, "headers", ())
         visit.code = problem.code
+        if exchange.started:  # a part of an answer is out: what is cut must not look whole
+            exchange.abort()
+            return
         await self._refuse(scope["path"], exchange, replace(problem, request_id=visit.request_id), headers)
 
     async def _refuse(
@@ -262,7 +265,7 @@ class Gateway:
         await exchange.whole(200, count_tokens(characters(messages)), told(read))
 
     async def _list_models(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
-        await exchange.whole(200, msgspec.json.encode({"object": "list", "data": await self._known_models()}))
+        await exchange.whole(200, msgspec.json.encode(ModelList(data=await self._known_models())))
 
     async def _model(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
         asked = scope["path_params"]["id"]

@@ -125,15 +125,15 @@ class Exchange:
         if self._writing.locked():
             patience_s = self._settings.write_s
             if silent_s >= patience_s:
-                self._abort()
+                self.abort()
                 return
         elif silent_s >= patience_s:
             self._beat = loop.create_task(self.write(HEARTBEAT))
             silent_s, patience_s = 0.0, self._settings.heartbeat_s
         self._watch(patience_s - silent_s)
 
-    def _abort(self) -> None:
-        """Break the connection: its client does not read. Only our own server shows it; others have limits too."""
+    def abort(self) -> None:
+        """Break the connection, where our own server shows it; others do so when an answer ends too early."""
         transport = self._scope.get(TRANSPORT)
         if transport is not None:
             transport.abort()

@@ -100,7 +100,7 @@ class Service:
                 raise
             except Exception as error:
                 self._pause.note(error, time.monotonic())
-                if not exchange.started:
+                if not (visit.stream and exchange.started):  # within a whole answer there is no place for an error
                     raise
                 problem = replace(failures.problem(error), request_id=visit.request_id)
                 visit.code = problem.code
