@@ -11,10 +11,17 @@ import sys
 import tempfile
 from importlib.metadata import version
 
-from . import decoding, delivery, replies, startup, streams
+from . import decoding, delivery, fleet, replies, startup, streams
 from .figures import WrongResult
 
-ROOMS = {"delivery": delivery, "decoding": decoding, "replies": replies, "streams": streams, "start": startup}
+ROOMS = {
+    "delivery": delivery,
+    "decoding": decoding,
+    "replies": replies,
+    "streams": streams,
+    "start": startup,
+    "fleet": fleet,
+}
 
 
 def main(names: list[str]) -> int:

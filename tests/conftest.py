@@ -1,13 +1,16 @@
 """What holds for every test: its own home, no configuration from outside, no way off this machine, and no secret shown.
 
 Secrets in tests are the CANARIES, fixed strings. After each test they are looked for in the logs, in the captured
-output, and in every FlowGPTError made during the test: its text, repr and traceback with all locals.
+output, in every FlowGPTError made during the test (its text, repr, pickle, and traceback with all locals), in every
+file of the test's home that the package writes, and in what tests read of our servers: heads, bodies, metrics.
+What was asked and answered is looked for in the logs alone, at any level: QUESTION and ANSWER.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -18,15 +21,21 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from flowgpt import config
 from flowgpt.errors import FlowGPTError
+from flowgpt.transport import health
 
 API_KEY = "canary-key-7c1e55d0"
 PROXY_USER = "canary-user-19b3"
 PROXY_PASSWORD = "canary-password-e4a902bb"
 CANARIES = (API_KEY, PROXY_USER, PROXY_PASSWORD)
+QUESTION = "canary-question-50d3c8f1"
+ANSWER = "canary-answer-e91b07aa"
 
+SHARED = ("upstream", "proxies", "embedded.wire", "transport.calls", "serving.small", "faults.surfaces")
+pytest.register_assert_rewrite(*(f"tests.{name}" for name in SHARED))  # they assert too, and under `python -O`
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 
@@ -104,6 +113,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / "flowgpt-home"))
     for cached in (config._file, config._device_id, config._warn_unknown):
         cached.cache_clear()
+    health._endpoints.clear()  # ports come again, and what was known of one is another test's
 
 
 # --- no secret shown ------------------------------------------------------------------------------------------------
@@ -121,7 +131,19 @@ class Watch:
         errors, self.errors = self.errors, []
         for error in errors:
             self.shown += faces(error)
-        return sorted({place for place, text in self.shown if any(canary in text for canary in CANARIES)})
+        return sorted({place for place, text in self.shown if _sings(place, text)})
+
+
+def _sings(place: str, text: str) -> bool:
+    said = (QUESTION, ANSWER) if place.startswith("log of") else ()
+    return any(canary in text for canary in (*CANARIES, *said))
+
+
+def files(folder: Path) -> Iterator[tuple[str, str]]:
+    """Every file below a folder, but the configuration: people write that themselves, and their key may be in it."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "config.toml":
+            yield f"file {path.name}", path.read_bytes().decode("latin-1")
 
 
 def faces(error: BaseException) -> Iterator[tuple[str, str]]:
@@ -136,6 +158,8 @@ def faces(error: BaseException) -> Iterator[tuple[str, str]]:
         yield f"str of {name}", str(link)
         yield f"repr of {name}", repr(link)
         yield f"attributes of {name}", repr(vars(link))
+        if isinstance(link, FlowGPTError) and "<locals>" not in type(link).__qualname__:  # pickle knows it by its name
+            yield f"pickle of {name}", pickle.dumps(link).decode("latin-1")
         told = traceback.TracebackException(type(link), link, link.__traceback__, capture_locals=True)
         for frame in told.stack:
             if not frame.filename.startswith(TESTS):
@@ -151,7 +175,7 @@ class _Log(logging.Handler):
 
 
 @pytest.fixture(autouse=True)
-def canary(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+def canary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[None]:
     """Fail the test that shows a canary."""
     global _watch
     watch = _watch = Watch()
@@ -164,6 +188,8 @@ def canary(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     monkeypatch.setattr(FlowGPTError, "__init__", init)
     _keep_output(monkeypatch, watch, subprocess.Popen, "communicate", "output of a subprocess")
     _keep_output(monkeypatch, watch, pytest.CaptureFixture, "readouterr", "output")
+    _keep_wire(monkeypatch, watch)
+    _keep_warnings(monkeypatch, watch)
     handler, ours = _Log(), logging.getLogger("flowgpt")
     level = ours.level
     ours.setLevel(logging.DEBUG)
@@ -171,6 +197,7 @@ def canary(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     yield
     logging.getLogger().removeHandler(handler)
     ours.setLevel(level)
+    watch.shown += files(tmp_path / "flowgpt-home")
     if places := watch.leaks():
         pytest.fail("a secret shows in: " + "; ".join(places))
 
@@ -184,6 +211,30 @@ def _keep_output(monkeypatch: pytest.MonkeyPatch, watch: Watch, owner: type, nam
         return output
 
     monkeypatch.setattr(owner, name, kept)
+
+
+def _keep_wire(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> None:
+    """What uvicorn, below our servers, is told to send: each head and body, of every route, metrics included."""
+    genuine = RequestResponseCycle.send
+
+    async def send(self: Any, message: Any) -> None:
+        headers = message.get("headers", ())
+        watch.shown += [("head of an answer", f"{name} {value}") for name, value in headers]
+        watch.shown.append(("body of an answer", bytes(message.get("body", b"")).decode("latin-1")))
+        await genuine(self, message)
+
+    monkeypatch.setattr(RequestResponseCycle, "send", send)
+
+
+def _keep_warnings(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> None:
+    """Those that a test expects; all others fail it anyway."""
+    genuine = pytest.WarningsRecorder.__exit__
+
+    def leave(self: pytest.WarningsRecorder, *raised: Any) -> None:
+        watch.shown += [("a warning", str(warning.message)) for warning in self.list]
+        genuine(self, *raised)
+
+    monkeypatch.setattr(pytest.WarningsRecorder, "__exit__", leave)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -40,6 +40,7 @@ RETRY_CLASSES: Mapping[str, RetryClass] = {
     "rate_limited": "safe",
     "service_unavailable": "safe",
     "too_early": "safe",
+    "clock_skew": "safe",
     "circuit_open": "safe",
     "overloaded": "safe",
     "shutting_down": "safe",
@@ -64,6 +65,7 @@ class FlowGPTError(Exception):
     `retry_after_s`: how long the service asked to wait. `attempts`: how many were made.
     `phase`: where it failed: `pool`, `connect`, `head`, `body` (None: refused here, before the network).
     `partial_text`: the text that had arrived. `request_id`: the service's, when it gave one. `hint`: the next step.
+    `causes`: of a Fallback, what each provider that was asked said, in order; the error itself is the last of them.
     """
 
     code: str = "error"
@@ -73,6 +75,7 @@ class FlowGPTError(Exception):
     request_id: str | None = None
     attempts: int = 0
     partial_text: str = ""
+    causes: tuple[FlowGPTError, ...] = ()
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
@@ -146,10 +149,11 @@ class ProtocolError(FlowGPTError):
 
 
 class APIStatusError(FlowGPTError):
-    """The service answered with a status that is not a reply."""
+    """The service answered with a status that is not a reply. `offset_s`: how far its clock is ahead; 0: unknown."""
 
     code = "bad_status"
     status_code: int = 0
+    offset_s: float = 0.0
 
 
 class BadRequestError(APIStatusError):

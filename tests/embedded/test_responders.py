@@ -224,8 +224,8 @@ def test_an_upstream_that_fails_before_its_first_text_is_502_and_named(script: b
     ],
     ids=["FIN", "unfinished", "no JSON", "error event", "cut in a line", "bad chunk"],
 )
-def test_an_upstream_that_fails_after_a_text_cuts_the_stream(rest: bytes) -> None:
-    """C3 to C6: what came is delivered, and the body has no proper end."""
+def test_c3_an_upstream_that_fails_after_a_text_cuts_the_stream(rest: bytes) -> None:
+    """To C6: what came is delivered, and the body has no proper end."""
 
     async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(STREAM_HEAD + HEL)
@@ -253,8 +253,8 @@ def test_an_upstream_that_fails_after_a_text_cuts_the_stream(rest: bytes) -> Non
 
 
 @pytest.mark.parametrize(("rest", "code"), [(b"", "stream_interrupted"), (b"zz\r\n", "stream_interrupted")])
-def test_a_broken_upstream_is_a_typed_error_at_once(rest: bytes, code: str) -> None:
-    """C6: aiohttp tells nobody of a bad chunk that comes after the head, and leaves the reader waiting."""
+def test_c6_a_broken_upstream_is_a_typed_error_at_once(rest: bytes, code: str) -> None:
+    """Aiohttp tells nobody of a bad chunk that comes after the head, and leaves the reader waiting."""
 
     async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(STREAM_HEAD + HEL)
@@ -274,8 +274,7 @@ def test_a_broken_upstream_is_a_typed_error_at_once(rest: bytes, code: str) -> N
     assert asyncio.run(speaking(broken, use))[0] == ["Hel"]
 
 
-def test_an_upstream_that_is_not_there_is_502_and_says_so() -> None:
-    """A4."""
+def test_a4_an_upstream_that_is_not_there_is_502_and_says_so() -> None:
     with Server() as closed:
         base_url = closed.base_url
     with Server(Upstream(base_url + "/v1/")) as server:
@@ -345,8 +344,8 @@ def test_a_bad_upstream_address_is_refused_without_repeating_it(base_url: str) -
     assert "pw" not in str(caught.value)
 
 
-def test_a_cancelled_request_does_not_show_the_key() -> None:
-    """K1: the traceback of the cancellation, with all locals, passes through the HTTP client's frames."""
+def test_k1_a_cancelled_request_does_not_show_the_key() -> None:
+    """The traceback of the cancellation, with all locals, passes through the HTTP client's frames."""
 
     async def cancelled() -> BaseException:
         reached = asyncio.Event()

@@ -99,3 +99,22 @@ def test_it_holds_nothing_of_the_call_that_failed() -> None:
     assert told.__traceback__ is None
     assert pause._failure is not None
     assert pause._failure.__traceback__ is None
+
+
+def test_f14_o3_who_waits_goes_after_the_end_the_more_wait_the_more_spread() -> None:
+    pause = Pause()
+    pause.note(limited(30.0), 100.0)
+    assert pause.turn(110.0, 0.0) == 20.0
+    assert pause.turn(110.0, 0.5) == pytest.approx(20.0 + 0.5 * 0.3 * 2)
+    turns = [pause.turn(110.0, 0.999) for _ in range(1000)]
+    assert max(turns) == pytest.approx(20.0 + 0.999 * 90.0)
+    assert turns == sorted(turns)
+
+
+def test_the_next_pause_begins_with_nobody_waiting() -> None:
+    pause = Pause()
+    pause.note(limited(3.0), 100.0)
+    for _ in range(1000):
+        pause.turn(101.0, 0.5)
+    pause.note(limited(3.0), 200.0)
+    assert pause.turn(200.0, 0.5) == pytest.approx(3.15)

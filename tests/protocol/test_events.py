@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from flowgpt.errors import FlowGPTError, ProtocolError, QuotaExceededError, StreamInterruptedError
 from flowgpt.messages import Batch, Event
@@ -151,8 +152,8 @@ def test_the_captured_anchor_is_the_published_example() -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_an_anchor_gives_its_events_for_every_split(name: str) -> None:
-    """D2, D3, D5, C11: at every offset in two, and byte by byte; the same events, failure and counters."""
+def test_d2_d3_d5_c11_an_anchor_gives_its_events_for_every_split(name: str) -> None:
+    """At every offset in two, and byte by byte; the same events, failure and counters."""
     data = (ANCHORS / f"{name}.ndjson").read_bytes()
     whole, broken = assert_no_split_matters(data), outcome(data, cut=True)
 
@@ -845,3 +846,94 @@ def test_any_json_lines_give_the_same_for_any_split(values: list[tuple[Any, bool
     data = b"\n".join(lines)
 
     assert outcome(*split(data, offsets)) == outcome(data)
+
+
+LINES: dict[bytes, Event | None] = {
+    line("a"): Event("text", "a"),
+    line("Insufficient"): Event("text", "Insufficient"),
+    line(" credit"): Event("text", " credit"),
+    b'{"event":"text","data":"\\u00e9"}\r\n': Event("text", "é"),
+    b'{"event":"x","data":[1]}\n': Event("x", [1]),
+    b'{"event":"text","data":""}\n': None,
+    b'{"id":1}\n': None,
+    b" \t\n": None,
+}
+BAD = b"[1]\n"
+
+
+class Reading(RuleBasedStateMachine):
+    """A decoder that is fed pieces, ended or cut at any moment, against what is known of each line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin()
+
+    def begin(self) -> None:
+        self.decoder = Decoder()
+        self.sent, self.coming = list[bytes](), b""
+        self.fed = 0
+        self.told: list[Event] = []
+        self.failure: FlowGPTError | None = None
+        self.ended = False
+
+    def take(self, batch: Batch) -> None:
+        assert self.failure is None or batch == Batch()
+        self.told += batch.events()
+        self.failure = self.failure or batch.failure
+
+    def known(self) -> tuple[list[Event], bool]:
+        """The events of the lines that have come whole; and whether one of them is bad, after which nothing counts."""
+        body = b"".join(self.sent)[: self.fed]
+        lines = self.sent[: body.count(b"\n")]
+        good = lines[: lines.index(BAD)] if BAD in lines else lines
+        return [event for event in map(LINES.get, good) if event is not None], BAD in lines
+
+    @precondition(lambda self: not self.ended)
+    @rule(lines=st.lists(st.sampled_from([*LINES, *LINES, BAD]), min_size=1, max_size=3))
+    def send(self, lines: list[bytes]) -> None:
+        self.sent += lines
+        self.coming += b"".join(lines)
+
+    @precondition(lambda self: not self.ended)
+    @rule(size=st.integers(0, 60))
+    def read(self, size: int) -> None:
+        piece, self.coming = self.coming[:size], self.coming[size:]
+        self.fed += len(piece)
+        self.take(self.decoder.feed(piece))
+
+    @precondition(lambda self: not self.ended)
+    @rule()
+    def cut(self) -> None:
+        self.take(self.decoder.cut())
+        self.ended = True
+        assert self.told == self.known()[0]
+
+    @precondition(lambda self: not self.ended)
+    @rule()
+    def close(self) -> None:
+        self.read(len(self.coming))
+        self.take(self.decoder.close())
+        self.ended = True
+        events, bad = self.known()
+        text = "".join(event.data for event in events if event.name == "text")
+        quota = text == QUOTA_TEXT and not bad
+        assert self.told == [event for event in events if event.name != "text" or not quota]
+        expected = ProtocolError if bad or not text else QuotaExceededError if quota else None
+        assert (type(self.failure) if self.failure else None) is expected
+
+    @precondition(lambda self: self.ended)
+    @rule()
+    def next_reply(self) -> None:
+        self.begin()
+
+    @invariant()
+    def only_what_may_be_the_quota_text_is_held_back(self) -> None:
+        events, bad = self.known()
+        text = "".join(event.data for event in events if event.name == "text")
+        if not self.ended and (bad or not QUOTA_TEXT.startswith(text)):
+            assert self.told == events
+        assert self.told == events[: len(self.told)] or self.ended
+
+
+TestReading = Reading.TestCase
+TestReading.settings = settings(max_examples=60, stateful_step_count=15)

@@ -517,6 +517,19 @@ def test_no_message_is_lost_or_invented(messages: list[dict[str, Any]]) -> None:
     assert prompt.system == "\n".join(system if spoken else system[:-1])
 
 
+@EXAMPLES
+@given(MESSAGES, st.none() | WORDS)
+def test_a_message_list_arrives_as_it_was_mapped(messages: list[dict[str, Any]], greeting: str | None) -> None:
+    """Through the body that is sent, and the parser that the embedded server has."""
+    prompt = prompt_from_messages(messages, greeting=greeting)
+    received = decode(encode(ChatRequest("m", prompt)), signed_in=False).prompt
+
+    assert received == prompt
+    again = [{"role": "system", "content": received.system}] if received.system else []
+    again += [{"role": turn.role, "content": turn.content} for turn in received.history]
+    assert prompt_from_messages([*again, {"role": "user", "content": received.question}]) == prompt
+
+
 def test_the_decoder_reads_what_another_encoder_wrote() -> None:
     """The encoder uses the standard library, the decoder msgspec: neither is proved by itself alone."""
     assert msgspec.json.decode(encode(SIGNED_IN)) == json.loads(SIGNED_IN_BODY)

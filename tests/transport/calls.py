@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import Any, NamedTuple
 
 from flowgpt.config import Options, Timeouts
@@ -36,10 +35,10 @@ def call(url: str, **options: Any) -> Call:
     """A signed call of the chat address at `url`."""
     resolved = Options.resolve(base_url=url, **options)
 
-    def headers() -> dict[str, str]:
+    def headers(now_s: float) -> dict[str, str]:
         return signing.headers(
             authorization=signing.authorization(resolved.api_key),
-            timestamp_s=int(time.time()),
+            timestamp_s=int(now_s),
             nonce=secrets.token_hex(16),
             device_id="f-0123456789abcdefghi",
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from aiohttp.helpers import NO_EXTENSIONS
 
 from flowgpt.config import Timeouts
 from flowgpt.errors import (
@@ -95,7 +96,8 @@ def test_b6_c3_c4_c5_c6_a_reply_cut_at_any_byte_gives_its_whole_lines_and_then_a
 
     async def main(url: str) -> list[Outcome]:
         async with asyncio.timeout(60):
-            return [await read(ask(url, timeout=limits())) for _ in offsets]
+            # With a key each: so many failures would open the circuit of one endpoint.
+            return [await read(ask(url, timeout=limits(), api_key=f"key-{offset}")) for offset in offsets]
 
     with (
         Upstream(*([WHOLE[:offset], cut] for offset in offsets)) as upstream,
@@ -111,7 +113,8 @@ def test_b6_c3_c4_c5_c6_a_reply_cut_at_any_byte_gives_its_whole_lines_and_then_a
         assert failure.partial_text == "".join(texts), offset
         assert outcome.reply.verdict == "truncated", offset
         if offset < len(CHUNKED):
-            bad_head = offset > 0 and cut is FIN
+            # aiohttp's parser in Python judges a head when all of it is there (P4)
+            bad_head = offset > 0 and cut is FIN and not NO_EXTENSIONS
             expected: type[FlowGPTError] = ProtocolError if bad_head else StreamInterruptedError
             assert (type(failure), failure.phase) == (expected, "head"), offset
             assert failure.retry_class == "ambiguous", offset
@@ -402,8 +405,8 @@ def test_c1_a_timeout_before_the_first_text_may_be_tried_once_more_and_not_after
     assert (none.failure.retriable, some.failure.retriable) == (True, False)
 
 
-def test_an_event_without_text_is_a_sign_of_life() -> None:
-    """E5, E7: the first-event limit is over with it; the limit between events is off here."""
+def test_e5_e7_an_event_without_text_is_a_sign_of_life() -> None:
+    """The first-event limit is over with it; the limit between events is off here."""
     gate = Gate()
 
     async def main(url: str) -> Outcome:

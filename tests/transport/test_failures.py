@@ -314,7 +314,7 @@ def meaning(status: int) -> tuple[type[FlowGPTError], str, str]:
     return InternalServerError, "server_error", "ambiguous"
 
 
-def test_f1_to_f26_every_status_from_0_to_999_has_its_meaning() -> None:
+def test_f8_f26_every_status_from_0_to_999_has_its_meaning() -> None:
     """1xx apart, which is no final status: 101 alone ends an exchange."""
     statuses = [0, 99, 101, *range(200, 1000)]
 
@@ -332,6 +332,12 @@ def test_f1_to_f26_every_status_from_0_to_999_has_its_meaning() -> None:
             assert failure.status_code == status
             assert f"status {status}" in str(failure)
             assert failure.phase == "head"
+
+
+def test_g6_who_is_rejected_hears_that_the_protocol_may_have_changed() -> None:
+    failure = run([answer(401)]).failure
+    assert failure is not None
+    assert "the protocol may have changed" in str(failure.hint)
 
 
 PAGE = b"<!DOCTYPE html><title>Just a moment...</title><script>alert(1)</script>"

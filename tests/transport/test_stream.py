@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import subprocess
 import sys
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from flowgpt import transport
-from flowgpt.errors import InvalidRequestError
+from flowgpt.config import Options
+from flowgpt.errors import AuthenticationError, InvalidRequestError, RateLimitError
+from flowgpt.limits.breaker import LEAST_CALLS, LIMIT_OPEN_S
 from flowgpt.limits.retry import LIMIT_RETRY_AFTER_S
+from flowgpt.transport import health
 from tests.transport.calls import Outcome, ask, limits, read
 from tests.upstream import (
     CHUNKED,
@@ -50,6 +57,7 @@ class Clockwork(asyncio.SelectorEventLoop):
 def clockwork(monkeypatch: pytest.MonkeyPatch) -> Clockwork:
     """The loop to run in; `asyncio.sleep` moves its clock."""
     loop = Clockwork()
+    monkeypatch.setattr(health, "monotonic", loop.time)
     genuine = asyncio.sleep
 
     async def sleep(seconds: float, result: Any = None) -> Any:
@@ -327,3 +335,286 @@ def test_a_room_is_loaded_once() -> None:
         assert await transport.load("pool") is await transport.load("pool") is sys.modules["flowgpt.transport.pool"]
 
     asyncio.run(main())
+
+
+# --- the endpoint's health ------------------------------------------------------------------------------------------
+
+
+def in_turn(upstream: Upstream, clockwork: Clockwork, times: int, **options: Any) -> list[Outcome]:
+    """Calls one after the other."""
+
+    async def main() -> list[Outcome]:
+        asked = {"timeout": limits(), "max_retries": 0} | options
+        return [await read(ask(upstream.url, **asked)) for _ in range(times)]
+
+    with asyncio.Runner(loop_factory=lambda: clockwork) as runner:
+        return runner.run(main())
+
+
+def known(upstream: Upstream, **options: Any) -> health.Endpoint:
+    return health.endpoint(Options.resolve(base_url=upstream.url, **options))
+
+
+def test_o1_after_twenty_failures_nothing_is_sent_and_the_circuit_says_why(clockwork: Clockwork) -> None:
+    with Upstream([answer(503)]) as upstream:
+        outcomes = in_turn(upstream, clockwork, 25)
+        assert len(upstream.requests) == LEAST_CALLS
+    assert [outcome.code for outcome in outcomes] == ["service_unavailable"] * 20 + ["circuit_open"] * 5
+    last = outcomes[-1].failure
+    assert last is not None
+    assert re.search(r"fails since \S+ \(service_unavailable\); next try in \d\.\d s", last.message)
+    assert (last.attempts, last.retry_after_s is not None) == (0, True)
+    assert clockwork.slept == []
+
+
+def test_o1_a_good_probe_closes_the_circuit(clockwork: Clockwork) -> None:
+    with Upstream(*[[answer(503)]] * LEAST_CALLS, GOOD) as upstream:
+        there = known(upstream)
+        in_turn_codes = [outcome.code for outcome in in_turn(upstream, clockwork, LEAST_CALLS + 1)]
+        assert in_turn_codes[-1] == "circuit_open"
+        assert not there.health().working
+        clockwork.pass_over(LIMIT_OPEN_S)
+        again = Clockwork()
+        again.pass_over(clockwork.time() - again.time())
+        assert [outcome.texts for outcome in in_turn(upstream, again, 3)] == [["good"]] * 3
+        assert there.health().working
+
+
+@pytest.mark.parametrize("other", [{"api_key": "canary-key-7c1e55d0"}], ids=["another key"])
+def test_o6_another_key_is_asked_though_the_circuit_of_the_first_is_open(
+    other: dict[str, str], clockwork: Clockwork
+) -> None:
+    async def main(url: str) -> list[Outcome]:
+        for _ in range(LEAST_CALLS):
+            await read(ask(url, timeout=limits()))
+        return [await read(ask(url, timeout=limits(), **options)) for options in ({}, other)]
+
+    with (
+        Upstream(*[[answer(503)]] * LEAST_CALLS, GOOD) as upstream,
+        asyncio.Runner(loop_factory=lambda: clockwork) as runner,
+    ):
+        first, second = runner.run(main(upstream.url))
+    assert (first.code, second.texts) == ("circuit_open", ["good"])
+
+
+def test_f21_a_429_for_ever_is_met_with_the_burst_and_a_tenth(clockwork: Clockwork) -> None:
+    with Upstream([answer(429)]) as upstream:
+        outcomes = in_turn(upstream, clockwork, 100, max_retries=2)
+        assert {outcome.code for outcome in outcomes} == {"rate_limited"}
+        assert 110 <= len(upstream.requests) <= 120
+        assert known(upstream).health().working
+
+
+def test_o4_each_failure_tells_how_often_it_was_sent(clockwork: Clockwork) -> None:
+    with Upstream([answer(429)]) as upstream:
+        outcomes = in_turn(upstream, clockwork, 30, max_retries=2)
+        assert sum(outcome.reply.attempts for outcome in outcomes) == len(upstream.requests)
+    attempts = [outcome.failure.attempts for outcome in outcomes if outcome.failure]
+    assert (attempts[:5], attempts[-1]) == ([3] * 5, 1)
+
+
+def test_f28_an_x_should_retry_of_true_pays_from_the_budget(clockwork: Clockwork) -> None:
+    with Upstream([answer(429, b"", "x-should-retry: true")]) as upstream:
+        there = known(upstream)
+        while there.spend():
+            pass
+        assert run(upstream, clockwork).code == "rate_limited"
+        assert len(upstream.requests) == 1
+
+
+def test_f14_all_calls_of_the_endpoint_wait_for_the_end_of_the_pause(clockwork: Clockwork) -> None:
+    with Upstream([answer(429, b"", "Retry-After: 30")], GOOD) as upstream:
+        first, second, third = in_turn(upstream, clockwork, 3)
+        assert len(upstream.requests) == 3
+    assert (first.code, second.texts, third.texts) == ("rate_limited", ["good"], ["good"])
+    [slept] = clockwork.slept
+    assert 29 < slept <= 33
+
+
+@pytest.mark.parametrize(
+    "options", [{"safe_retries_only": True}, {"timeout": limits(total_s=20)}], ids=["safe", "late"]
+)
+def test_f14_f18_who_cannot_wait_for_the_pause_gets_the_services_429(
+    options: dict[str, Any], clockwork: Clockwork
+) -> None:
+    with Upstream([answer(429, b"", "Retry-After: 30")], GOOD) as upstream:
+        _, second = in_turn(upstream, clockwork, 2, **options)
+        assert len(upstream.requests) == 1
+    assert second.failure is not None
+    assert (second.code, second.failure.attempts) == ("rate_limited", 0)
+    assert 29 < (second.failure.retry_after_s or 0) <= 30
+    assert clockwork.slept == []
+
+
+def test_b2_a_closed_idle_connection_is_replaced_though_the_budget_is_spent(clockwork: Clockwork) -> None:
+    with Upstream(GOOD, [FIN], [reply("again")]) as upstream:
+        there = known(upstream)
+        while there.spend():
+            pass
+        outcomes = in_turn(upstream, clockwork, 2, max_retries=1)
+    assert [outcome.texts for outcome in outcomes] == [["good"], ["again"]]
+
+
+# --- the clock ------------------------------------------------------------------------------------------------------
+
+NOW_S = 1_700_000_000
+
+
+def dated(status: int, ahead_s: float) -> bytes:
+    return answer(status, b"", f"Date: {formatdate(NOW_S + ahead_s, usegmt=True)}")
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: float(NOW_S))
+
+
+def stamps(upstream: Upstream) -> list[int]:
+    return [int(request.headers["x-timestamp"]) - NOW_S for request in upstream.requests]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("ahead_s", [540, -540])
+def test_g1_a_signature_by_a_wrong_clock_is_sent_again_by_the_services_and_so_is_the_next(
+    status: int, ahead_s: int, wall: None, clockwork: Clockwork
+) -> None:
+    with Upstream([dated(status, ahead_s)], GOOD) as upstream:
+        outcomes = in_turn(upstream, clockwork, 2, max_retries=1)
+        assert stamps(upstream) == [0, ahead_s, ahead_s]
+    assert [outcome.texts for outcome in outcomes] == [["good"], ["good"]]
+    assert clockwork.slept == []
+
+
+@pytest.mark.parametrize(("ahead_s", "words"), [(540, "9 min slow"), (-540, "9 min fast")])
+def test_g1_a_second_refusal_names_the_skew(ahead_s: int, words: str, wall: None, clockwork: Clockwork) -> None:
+    with Upstream([dated(401, ahead_s)]) as upstream:
+        outcome = run(upstream, clockwork)
+        assert len(upstream.requests) == 2
+    assert isinstance(outcome.failure, AuthenticationError)
+    assert outcome.code == "clock_skew"
+    assert words in outcome.failure.message
+    assert not outcome.failure.retriable
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        dated(401, 60),
+        dated(401, 0),
+        dated(401, 86_400),
+        dated(401, -90_000),
+        answer(401),
+        answer(401, b"", "Date: soon"),
+    ],
+    ids=["a minute", "agree", "a day", "more than a day", "no Date", "junk"],
+)
+def test_g1_without_a_skew_that_can_be_made_good_a_refusal_is_a_refusal(
+    refusal: bytes, wall: None, clockwork: Clockwork
+) -> None:
+    with Upstream([refusal], GOOD) as upstream:
+        assert run(upstream, clockwork).code == "authentication_failed"
+        assert stamps(upstream) == [0]
+
+
+def test_g1_a_clock_that_was_set_right_since_is_believed_again(wall: None, clockwork: Clockwork) -> None:
+    with Upstream([dated(401, 540)], GOOD, [dated(401, 0)], GOOD) as upstream:
+        outcomes = in_turn(upstream, clockwork, 2, max_retries=1)
+        assert stamps(upstream) == [0, 540, 540, 0]
+    assert [outcome.texts for outcome in outcomes] == [["good"], ["good"]]
+
+
+# --- each attempt is told of once -----------------------------------------------------------------------------------
+
+
+class Told:
+    """What an endpoint was told: tickets given, and those that came back."""
+
+    def __init__(self, there: health.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given = self.noted = self.forgotten = 0
+        admit, note, forget = there.admit, there.note, there.forget
+
+        def admitted(*, again: bool) -> int:
+            ticket = admit(again=again)
+            self.given += 1
+            return ticket
+
+        def noted(*facts: Any) -> None:
+            self.noted += 1
+            note(*facts)
+
+        def forgotten(ticket: int) -> None:
+            self.forgotten += 1
+            forget(ticket)
+
+        for name, told in (("admit", admitted), ("note", noted), ("forget", forgotten)):
+            monkeypatch.setattr(there, name, told)
+
+
+@pytest.mark.parametrize("how", ["cancel", "close", "both"])
+def test_h1_each_attempt_is_noted_or_forgotten_once_and_no_budget_is_lost_wherever_its_caller_leaves(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each step of a call that is sent twice."""
+
+    async def main(url: str, steps: int) -> None:
+        asked = ask(url, timeout=limits(), max_retries=1)
+        reading = asyncio.create_task(read(asked))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if how != "cancel":
+            asked.close()
+        if how != "close":
+            reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    ends = set()
+    for steps in range(1, 70, 2):
+        health._endpoints.clear()  # a port may come again
+        with Upstream([answer(429)], GOOD) as upstream:
+            there = known(upstream)
+            told = Told(there, monkeypatch)
+            with asyncio.Runner() as runner:
+                monkeypatch.setattr(random, "random", lambda: 0.0)
+                runner.run(main(upstream.url, steps))
+            assert told.given == told.noted + told.forgotten, steps
+            left = sum(there.spend() for _ in range(20))
+            assert left == (9 if told.given == 2 else 10), steps
+            ends.add((told.noted, told.forgotten))
+    assert (0, 1) in ends
+
+
+def test_h1_a_probe_that_is_cancelled_lets_another_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [1000.0]
+    monkeypatch.setattr(health, "monotonic", lambda: now_s[0])
+    gate = Gate()
+
+    async def main(url: str) -> list[str | None]:
+        codes = [(await read(ask(url, timeout=limits()))).code for _ in range(LEAST_CALLS + 1)]
+        now_s[0] += LIMIT_OPEN_S
+        probe = asyncio.create_task(read(ask(url, timeout=limits())))
+        await asyncio.to_thread(upstream.wait_for, lambda: len(upstream.requests) > LEAST_CALLS)
+        codes.append((await read(ask(url, timeout=limits()))).code)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        return [*codes[-2:], (await read(ask(url, timeout=limits()))).code]
+
+    with Upstream(*[[answer(503)]] * LEAST_CALLS, [gate, FIN], GOOD) as upstream:
+        assert asyncio.run(main(upstream.url)) == ["circuit_open", "circuit_open", None]
+        gate.open()
+
+
+def test_h1_who_leaves_in_the_pause_leaves_at_once() -> None:
+    async def main(url: str, there: health.Endpoint) -> object:
+        there.note(RateLimitError("slowly", retry_after_s=100.0))
+        waiting = asyncio.create_task(read(ask(url, timeout=limits())))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+        async with asyncio.timeout(5):
+            [result] = await asyncio.gather(waiting, return_exceptions=True)
+        return result
+
+    with Upstream(GOOD) as upstream:
+        assert isinstance(asyncio.run(main(upstream.url, known(upstream))), asyncio.CancelledError)
+        assert upstream.connections == 0

@@ -98,6 +98,7 @@ class Upstream:
         Raises: APIConnectionError, APIStatusError, ProtocolError; StreamInterruptedError when it ends unfinished.
         """
         import aiohttp  # only those who have an upstream pay for it
+        from aiohttp.http_exceptions import HttpProcessingError
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         try:
@@ -115,19 +116,20 @@ class Upstream:
                     async for text in texts:
                         yield text
             return
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             failure = self._translated(error)
         raise failure  # out here, where the original, whose traceback shows the key, is no longer its context
 
     def _translated(self, error: Exception) -> FlowGPTError:
         import aiohttp
+        from aiohttp.http_exceptions import HttpProcessingError
 
         if isinstance(error, TimeoutError):
             return APIConnectionError(f"the upstream {self.base_url} does not answer")
         if isinstance(error, aiohttp.ClientConnectorError):
             cause = error.os_error.strerror or "connection failed"
             return APIConnectionError(f"cannot reach the upstream {self.base_url}: {cause}")
-        if isinstance(error, aiohttp.ClientPayloadError | ConnectionError):
+        if isinstance(error, aiohttp.ClientPayloadError | HttpProcessingError | ConnectionError):
             return StreamInterruptedError(f"the upstream {self.base_url} broke off its answer")
         return APIConnectionError(f"the upstream {self.base_url} failed: {type(error).__name__}")
 

@@ -53,6 +53,8 @@ class Decoder:
     `nameless` (objects that are no event), `unknown_events` (by name), `replaced_surrogates`.
     """
 
+    proven = False  # no event says that it is the last
+
     def __init__(self) -> None:
         self.events = 0
         self.nameless = 0
@@ -170,13 +172,14 @@ class Decoder:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise ProtocolError(f"the reply is not UTF-8 (byte {error.start} of a line)", code="decode_error") from None
-        try:
-            data = _decode_text(line).data
-        except (msgspec.MsgspecError, RecursionError):
-            pass
-        else:
-            self.events += 1
-            return Event("text", data)
+        if b'"text"' in line or b"\\" in line:  # any other line is no text, and to be told so by an error takes long
+            try:
+                data = _decode_text(line).data
+            except (msgspec.MsgspecError, RecursionError):
+                pass
+            else:
+                self.events += 1
+                return Event("text", data)
         try:
             value = self._without_surrogates(_parse(text))
         except (ValueError, RecursionError):
@@ -267,7 +270,7 @@ def _quota() -> QuotaExceededError:
 
 def _parse(text: str) -> Any:
     """JSON, strictly. Raises: ValueError (also for NaN, numbers out of range), RecursionError."""
-    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    return _decode_json(text)
 
 
 def _finite(digits: str) -> float:
@@ -275,6 +278,9 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError(digits)
     return number
+
+
+_decode_json = json.JSONDecoder(parse_constant=_finite, parse_float=_finite).decode
 
 
 def _is_cut(line: bytes) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, get_type_hints
 from .. import bridge
 from ..config import TEMPERATURE, Options, conceal
 from ..errors import ModelNotFoundError
+from ..limits.breaker import Health
 from ..messages import AsyncResult, Messages
 from ..protocol.events import shown
 from ..reply import Reply, TextSource
@@ -37,6 +38,13 @@ class Provider(Protocol):
         """The reply in its full form; nothing is sent before it is read."""
 
 
+def health(provider: Provider, **options: Any) -> Health:
+    """What is known of whom a call with these options would ask; a provider need say nothing of it."""
+    told = getattr(provider, "health", None)
+    known = told(**options) if callable(told) else Health(working=bool(getattr(provider, "working", True)))
+    return known if isinstance(known, Health) else Health()
+
+
 class _Params:
     """`params`: the call's parameters in words, readable on the class and on an instance."""
 
@@ -45,11 +53,18 @@ class _Params:
         return ", ".join(p.name if p.default is Parameter.empty else f"{p.name}={p.default!r}" for p in parameters)
 
 
+class _Working:
+    """`working`: the state of the configured endpoint's circuit, readable on the class and on an instance."""
+
+    def __get__(self, _instance: object, owner: type[AsyncGeneratorProvider]) -> bool:
+        return owner.health().working
+
+
 class AsyncGeneratorProvider:
     """Answers as an async generator of texts; joined and sync forms included."""
 
     url: ClassVar[str] = ""
-    working: ClassVar[bool] = True
+    working: ClassVar[Any] = _Working()
     supports_message_history: ClassVar[bool] = False
     supports_system_message: ClassVar[bool] = False
     params = _Params()
@@ -67,8 +82,17 @@ class AsyncGeneratorProvider:
         """The reply in its full form; nothing is sent before it is read."""
         if cls._derives_its_forms():
             raise NotImplementedError(f"{cls.__name__} defines neither stream nor create_async_generator")
+        chosen = model
+        if issubclass(cls, ProviderModelMixin):
+            how = {name: options[name] for name in ("allow_unknown_model", "extra_models") if options.get(name)}
+            chosen = cls.get_model(model, **how)
         texts = cls.create_async_generator(model, messages, proxy, temperature, **options)
-        return Reply(TextSource(texts), model=model)
+        return Reply(TextSource(texts), model=chosen)
+
+    @classmethod
+    def health(cls, **_options: Any) -> Health:
+        """What this process knows of the endpoint that a call with these options would ask. Nothing is sent."""
+        return Health(working=bool(inspect.getattr_static(cls, "working")))
 
     @classmethod
     def create_async_generator(
@@ -148,12 +172,23 @@ class ProviderModelMixin:
 
         Raises: ModelNotFoundError, naming the nearest ids and how to use an id that is not in the list.
         """
-        known = cls.model_aliases.get(model, model) or cls.default_model
-        if known in cls.models or known in extra_models or not cls.models or allow_unknown_model:
-            return known
-        near = difflib.get_close_matches(known[:100], [*cls.models, *cls.model_aliases, *extra_models], 3, 0.4)
-        raise ModelNotFoundError(
-            f"model {shown(known, 40)} is not in {cls.__name__}'s list"
-            + (f"; the nearest: {', '.join(near)}" if near else ""),
-            hint="`flowgpt models` shows the list; allow_unknown_model=True or extra_models=[...] sends an id anyway",
-        )
+        return known_model(cls, model, allow_unknown_model=allow_unknown_model, extra_models=extra_models)
+
+
+def known_model(
+    provider: Any, model: str = "", *, allow_unknown_model: bool = False, extra_models: Sequence[str] = ()
+) -> str:
+    """`get_model` of any provider, class or instance, that has `models`, `model_aliases` and `default_model`.
+
+    Raises: ModelNotFoundError.
+    """
+    models, aliases = provider.models, provider.model_aliases
+    known: str = aliases.get(model, model) or provider.default_model
+    if known in models or known in extra_models or not models or allow_unknown_model:
+        return known
+    near = difflib.get_close_matches(known[:100], [*models, *aliases, *extra_models], 3, 0.4)
+    raise ModelNotFoundError(
+        f"model {shown(known, 40)} is not in {provider.__name__}'s list"
+        + (f"; the nearest: {', '.join(near)}" if near else ""),
+        hint="`flowgpt models` shows the list; allow_unknown_model=True or extra_models=[...] sends an id anyway",
+    )

@@ -6,29 +6,30 @@ Unofficial, by docs/protocol.md; see its section "Status and terms" before point
 from __future__ import annotations
 
 import secrets
-import time
 from typing import Any, ClassVar
 
 from .. import transport
 from ..addresses import Secret
 from ..config import EMBEDDED, TEMPERATURE, Options, conceal, device_id
 from ..errors import InvalidRequestError
+from ..limits.breaker import Health
 from ..messages import Messages
 from ..protocol import catalog, signing
 from ..protocol.events import Decoder
 from ..protocol.request import ChatRequest, encode, prompt_from_messages
 from ..reply import Reply
+from ..transport.health import endpoint
 from .base import AsyncGeneratorProvider, ProviderModelMixin
 
 
 class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
     """The FlowGPT chat API as an async generator of texts.
 
-    `working`: True until something measured says otherwise; it is no claim about the public service.
+    `working`: False while the configured endpoint's circuit is open, in this process; `health` says since when and why.
+    It is no claim about the public service.
     """
 
     url: ClassVar[str] = "https://flowgpt.com/chat"
-    working: ClassVar[bool] = True
     supports_message_history: ClassVar[bool] = True
     supports_system_message: ClassVar[bool] = True
     default_model: ClassVar[str] = catalog.DEFAULT_MODEL
@@ -53,6 +54,21 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
         Raises: InvalidRequestError, before anything is sent.
         """
         proxy = conceal(options, proxy)
+        call, chosen = cls.call(model, messages, proxy=proxy, temperature=temperature, **options)
+        return Reply(transport.Stream(call), model=chosen)
+
+    @classmethod
+    def call(
+        cls,
+        model: str = "",
+        messages: Messages = (),
+        *,
+        proxy: str | None = None,
+        temperature: float = TEMPERATURE,
+        **options: Any,
+    ) -> tuple[transport.Call, str]:
+        """The request that `stream` sends, and the model that it asks. Arguments and errors are those of `stream`."""
+        proxy = conceal(options, proxy)
         call = Options.resolve(**{"model": model or None, "proxy": proxy, "temperature": temperature} | options)
         if call.base_url == EMBEDDED:
             raise InvalidRequestError(
@@ -75,16 +91,21 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
             extra=call.extra_body,
         )
 
-        def headers() -> dict[str, str]:
+        def headers(now_s: float) -> dict[str, str]:
             bearer = Secret(signing.authorization(call.api_key))
             return signing.headers(
                 authorization=bearer,
-                timestamp_s=int(time.time()),
+                timestamp_s=int(now_s),
                 nonce=secrets.token_hex(16),
                 device_id=device_id(),
             )
 
-        body = encode(request)
-        return Reply(
-            transport.Stream(transport.Call(call.base_url + request.path, body, headers, Decoder, call)), model=chosen
-        )
+        return transport.Call(call.base_url + request.path, encode(request), headers, Decoder, call), chosen
+
+    @classmethod
+    def health(cls, **options: Any) -> Health:
+        """What this process knows of the endpoint that a call with these options would ask. Nothing is sent.
+
+        Raises: InvalidRequestError.
+        """
+        return endpoint(Options.resolve(**options)).health()

@@ -1,4 +1,4 @@
-"""The way to a service and back: the pool, the deadlines, the retry loop, the table of foreign errors.
+"""The way to a service and back: pool, deadlines, retry loop, the health of endpoints, the table of foreign errors.
 
 Only this package imports the HTTP client, and it does so at the first call, off the event loop: the import takes long
 enough to stall one. Nothing here knows a protocol; bytes become batches in the decoder that a `Call` brings.
@@ -7,26 +7,30 @@ enough to stall one. Nothing here knows a protocol; bytes become batches in the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..addresses import Secret
 from ..config import Options
 from ..errors import FlowGPTError, InvalidRequestError
-from ..limits.retry import GiveUp, Policy
+from ..limits.retry import FREE, GiveUp, Policy, Wait
 from ..messages import Batch
 from ..reply import closed_early
+from ..version import __version__
+from .health import endpoint
 
 if TYPE_CHECKING:
     from .exchange import Exchange
 
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+USER_AGENT = f"flowgpt-python/{__version__}"
 
 
 class Decoder(Protocol):
@@ -34,6 +38,10 @@ class Decoder(Protocol):
 
     events: int
     unknown_events: dict[str, int]
+
+    @property
+    def proven(self) -> bool:
+        """Whether the bytes themselves have said that this is the end."""
 
     @property
     def tail(self) -> bytes: ...
@@ -49,13 +57,14 @@ class Decoder(Protocol):
 class Call:
     """One request, as often as it has to be sent.
 
-    `headers`: called for each send, since a signature holds for one. `decoder`: a fresh one for each reply.
-    `options`: proxy, timeout, max_retries, safe_retries_only and max_connections count here.
+    `headers`: called for each send, since a signature holds for one, with the Unix time by the service's clock.
+    `decoder`: a fresh one for each reply. `options`: base_url, api_key, proxy, timeout, max_retries, safe_retries_only
+    and max_connections count here.
     """
 
     url: str
     body: bytes
-    headers: Callable[[], Mapping[str, str]]
+    headers: Callable[[float], Mapping[str, str]]
     decoder: Callable[[], Decoder]
     options: Options
 
@@ -71,6 +80,14 @@ class Call:
         of_proxy = (proxy.username, proxy.password, proxy.authorization) if proxy else ()
         return tuple(secret for secret in (self.options.api_key, *of_proxy) if secret)
 
+    def sent_headers(self, now_s: float) -> dict[str, str]:
+        """All headers of one send but those that the HTTP client makes itself: Host, Accept, Content-Length."""
+        headers = dict(self.headers(now_s)) | {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+        proxy = self.options.proxy
+        if proxy and proxy.authorization and proxy.scheme != "socks5" and self.url.startswith("http:"):
+            headers["Proxy-Authorization"] = proxy.authorization  # no tunnel: the proxy reads the request's own headers
+        return headers
+
 
 class Stream:
     """The batches of one call (a `reply.Source`): sends, and sends again while nothing has come."""
@@ -79,11 +96,14 @@ class Stream:
         self.attempts = 0
         self.verified = False
         self._call = call
+        self._endpoint = endpoint(call.options)
         self._policy = Policy(call.options.max_retries, call.options.safe_retries_only)
         self._exchange: Exchange | None = None
         self._scope: asyncio.Timeout | None = None
         self._deadline_s: float | None = None
         self._started = self._closed = False
+        self._ticket: int | None = None  # of the attempt whose end is not told yet
+        self._paid = False  # for an attempt that is not made yet
 
     @property
     def skipped_events(self) -> Mapping[str, int]:
@@ -96,59 +116,104 @@ class Stream:
         while True:
             try:
                 if self._exchange is None:
-                    self._exchange = await self._until_closed(self._open())
+                    await self._until_closed(self._open())
+                    assert self._exchange is not None
                 batch = await self._exchange.read()
             except FlowGPTError as error:
                 failure = error
             else:
                 if batch is None:
-                    self.verified = self._exchange.framed
+                    self._note(None)
+                    self.verified = self._exchange.framed or self._exchange.decoder.proven
                     return None
                 if batch.failure is None or batch.texts or batch.others or self._started:
+                    self._note(None)
                     self._started = True
                     return batch
                 failure = batch.failure
+            if self._ticket is None:  # it was refused before it was sent
+                raise failure
+            self._note(failure)
             await self._until_closed(self._wait_after(failure))
 
-    async def _until_closed(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await what `close`, called by another task, is to end at once."""
+    async def _until_closed(self, work: Coroutine[Any, Any, Exchange | None]) -> None:
+        """Await what `close`, called by another task, is to end at once; what it gives is the exchange from then on."""
         try:
             async with asyncio.timeout(None) as self._scope:
-                return await work
+                self._exchange = await work
+            if not self._closed:
+                return
         except TimeoutError:
             pass
         finally:
             self._scope = None
+        self.close()  # again: of what has ended in the same turn of the loop it knew nothing
         raise closed_early()
 
+    async def _admission(self) -> None:
+        """Wait until the endpoint may be asked. Raises: RateLimitError, ServiceUnavailableError (circuit_open)."""
+        while (pause := self._endpoint.pause()) is not None:
+            limited, turn_s = pause
+            decision = self._policy.during(turn_s, time_left_s=self._time_left_s())
+            if isinstance(decision, GiveUp):
+                raise limited
+            await asyncio.sleep(decision.seconds)
+        self._ticket = self._endpoint.admit(again=self.attempts > 0)
+        self._paid = False
+
+    def _note(self, failure: FlowGPTError | None) -> None:
+        """Tell the endpoint's health how this attempt ended, once."""
+        if self._ticket is not None:
+            self._endpoint.note(failure, self._ticket)
+            self._ticket = None
+
     async def _open(self) -> Exchange:
-        loop = asyncio.get_running_loop()
         if self.attempts == 0 and (total_s := self._call.options.timeout.total_s) is not None:
-            self._deadline_s = loop.time() + total_s
+            self._deadline_s = asyncio.get_running_loop().time() + total_s
+        await self._admission()
         self.attempts += 1
         exchange = await load("exchange")
-        opened: Exchange = await exchange.open_exchange(self._call, deadline_s=self._deadline_s)
+        opened: Exchange = await exchange.open_exchange(
+            self._call, deadline_s=self._deadline_s, offset_s=self._endpoint.offset_s
+        )
         return opened
 
+    def _time_left_s(self) -> float | None:
+        return None if self._deadline_s is None else self._deadline_s - asyncio.get_running_loop().time()
+
     async def _wait_after(self, failure: FlowGPTError) -> None:
-        """Wait until the call may be sent again. Raises: the failure, when it may not."""
-        time_left_s = None
-        if self._deadline_s is not None:
-            time_left_s = self._deadline_s - asyncio.get_running_loop().time()
-        decision = self._policy.after(failure, attempt=self.attempts, time_left_s=time_left_s, jitter=random.random())
-        if self._started or self._closed or isinstance(decision, GiveUp):
-            log.debug("%s; not sent again: %s", failure.code, decision)
+        """Wait until the call may be sent again; a failed exchange has closed itself. Raises: the failure."""
+        decision = self._policy.after(
+            failure, attempt=self.attempts, time_left_s=self._time_left_s(), jitter=random.random()
+        )
+        if self._started or self._closed:
+            decision = GiveUp("somebody has seen it, or left")
+        elif isinstance(decision, Wait) and failure.code not in FREE:
+            self._paid = self._endpoint.spend()
+            decision = decision if self._paid else GiveUp("the budget for retries is spent")
+        if isinstance(decision, GiveUp):
+            with contextlib.suppress(Exception):  # a handler's own fault is not the reply's
+                log.debug("%s; not sent again: %s", failure.code, decision)
             raise failure
-        self._exchange = None  # a failed one has closed itself
         await asyncio.sleep(decision.seconds)
 
     def close(self) -> None:
         self._closed = True
+        if self._ticket is not None:
+            self._endpoint.forget(self._ticket)
+            self._ticket = None
+        if self._paid:
+            self._endpoint.give_back()
+            self._paid = False
         if self._exchange is not None:
             self._exchange.close()
         if self._scope is not None:
             self._scope.reschedule(0)
             self._scope = None
+
+    def __del__(self) -> None:
+        if self._exchange is not None and not self._closed:  # dropped by its reader, in whatever thread (H5, H21)
+            self._exchange.abandon()
 
 
 def _check_loop() -> None:

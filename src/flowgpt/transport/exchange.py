@@ -7,8 +7,10 @@ its time is over (PEP 789 tells why). A failure never keeps the HTTP client's ex
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import math
+import time
 from typing import Any
 
 import aiohttp
@@ -18,15 +20,12 @@ from ..addresses import Secret
 from ..errors import APITimeoutError, FlowGPTError, ProtocolError
 from ..messages import Batch
 from ..reply import closed_early
-from ..version import __version__
 from . import Call
-from .failures import FOREIGN, refusal, request_id, translate
+from .failures import FOREIGN, clock_offset_s, refusal, request_id, translate
 from .pool import PHASES, current_pool
 
 LIMIT_REPLY_BYTES = 128 * 1024 * 1024
 """A reply's bytes on the wire, at most. A million texts fit; an endless stream ends here."""
-
-USER_AGENT = f"flowgpt-python/{__version__}"
 
 
 class _Head:
@@ -69,13 +68,15 @@ LARGE_BYTES = 1024 * 1024
 """The HTTP client warns of a larger body that it is to write in one go; what can be read it writes piece by piece."""
 
 
-async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
+async def open_exchange(call: Call, *, deadline_s: float | None, offset_s: float = 0.0) -> Exchange:
     """Send the request and judge the head. `deadline_s`: the whole reply's, on the loop's clock.
+
+    `offset_s`: how far the service's clock is ahead of ours.
 
     Raises: FlowGPTError. Cancelled: the connection is closed.
     """
     pool = await current_pool(call.options.max_connections)
-    session, sent = pool.session(call.options.proxy), _sent(call)
+    session, sent = pool.session(call.options.proxy), _sent(call, time.time() + offset_s)
     head = _Head(call, deadline_s)
     failure: FlowGPTError
     try:
@@ -93,7 +94,7 @@ async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
     except FOREIGN as error:
         failure = translate(error, phase=head.phase, call=call, reused=head.reused)
     else:
-        refused = await refusal(response, call, deadline_s=deadline_s)
+        refused = await refusal(response, call, deadline_s=deadline_s, offset_s=offset_s)
         if refused is None:
             exchange = Exchange(call, response, deadline_s)
             pool.exchanges.add(exchange)
@@ -102,19 +103,16 @@ async def open_exchange(call: Call, *, deadline_s: float | None) -> Exchange:
     raise failure  # outside the handlers: no context, no frames of the HTTP client with the headers in them
 
 
-def _sent(call: Call) -> dict[str, Any]:
+def _sent(call: Call, now_s: float) -> dict[str, Any]:
     """Headers and proxy as the HTTP client takes them; the values are wrapped, for its frames may be shown."""
-    headers = dict(call.headers()) | {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     proxy = call.options.proxy
-    sent: dict[str, Any] = {"headers": {name: Secret(value) for name, value in headers.items()}}
+    sent: dict[str, Any] = {"headers": {name: Secret(value) for name, value in call.sent_headers(now_s).items()}}
     if proxy is None or proxy.scheme == "socks5":
         return sent
     sent["proxy"] = proxy.url
     if proxy.authorization is not None:
         # For the tunnel; and other credentials never share a connection.
         sent["proxy_headers"] = {"Proxy-Authorization": proxy.authorization}
-        if call.url.startswith("http:"):  # no tunnel: the proxy reads the request's own headers
-            sent["headers"]["Proxy-Authorization"] = proxy.authorization
     return sent
 
 
@@ -144,6 +142,10 @@ class Exchange:
         self._leave()
         self._watch()
 
+    def clock_offset_s(self) -> float:
+        """How far the service's clock is ahead of ours, in seconds, when asked at once; 0: it didn't say."""
+        return clock_offset_s(self._response.headers)
+
     async def read(self) -> Batch | None:
         """The next batch that is not empty, or None after the proper end. A failure comes inside its last batch."""
         decoder = self.decoder
@@ -157,7 +159,7 @@ class Exchange:
             except FOREIGN as error:
                 return self._cut(error)
             if not data:
-                return self._end()
+                return self._end(Batch())
             self._received += len(data)
             batch = decoder.feed(data)
             if self._received > LIMIT_REPLY_BYTES and batch.failure is None:
@@ -173,16 +175,18 @@ class Exchange:
                 events = decoder.events
                 self._enter()
 
-    def _end(self) -> Batch | None:
-        batch = self.decoder.close()
+    def _end(self, batch: Batch) -> Batch | None:
+        batch.extend(self.decoder.close())
         self._ended = True
         self.close()
         return self._failed(batch) if batch.failure else batch if batch.texts or batch.others else None
 
-    def _cut(self, error: BaseException) -> Batch:
+    def _cut(self, error: BaseException) -> Batch | None:
         """The body broke off: every complete line that had arrived counts, and then the failure."""
         # aiohttp raises a stream's exception before it hands out the bytes that came earlier; they are in its buffer.
         batch = self.decoder.feed(b"".join(self._content._buffer))
+        if batch.failure is None and self.decoder.proven:
+            return self._end(batch)  # after the end that the bytes themselves named: what broke is not the reply
         if batch.failure is None:
             batch.extend(self.decoder.cut())
             batch.failure = self._failure or translate(error, phase="body", call=self._call, tail=self.decoder.tail)
@@ -203,6 +207,11 @@ class Exchange:
             self._timer.cancel()
             self._timer = None
         self._response.close()
+
+    def abandon(self) -> None:
+        """`close`, from any thread, and when nobody waits for it."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and its pool with it
+            self._loop.call_soon_threadsafe(self.close)
 
     # --- time ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import re
 import ssl
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -40,8 +41,9 @@ from ..errors import (
     ServiceUnavailableError,
     StreamInterruptedError,
 )
-from ..limits.retry import retry_after_s
+from ..limits.retry import http_date, retry_after_s
 from . import Call
+from .health import LIMIT_OFFSET_S, LIMIT_SKEW_S
 
 LIMIT_ERROR_BODY_BYTES = 64 * 1024
 LIMIT_ERROR_BODY_S = 5.0
@@ -238,9 +240,12 @@ OTHER_5XX = Status(InternalServerError, "server_error", "failed")
 
 
 async def refusal(
-    response: aiohttp.ClientResponse, call: Call, *, deadline_s: float | None = None
+    response: aiohttp.ClientResponse, call: Call, *, deadline_s: float | None = None, offset_s: float = 0.0
 ) -> FlowGPTError | None:
-    """What the head says against reading the body as a reply, or None. A refused response is closed."""
+    """What the head says against reading the body as a reply, or None. A refused response is closed.
+
+    `offset_s`: how far the service's clock was thought to be ahead of ours when the request was signed.
+    """
     error = _head_error(response.status, response.headers)
     if error is None:
         if 200 <= response.status < 300 and "cf-mitigated" not in response.headers:
@@ -249,8 +254,10 @@ async def refusal(
             body = await _beginning(response, deadline_s)
         finally:  # cancelled, too
             response.close()
-        error = _status_error(response.status, response.headers, body, call)
+        error = _clock_skew(response, offset_s) or _status_error(response.status, response.headers, body, call)
     response.close()
+    if isinstance(error, APIStatusError):
+        error.offset_s = clock_offset_s(response.headers)
     error.phase = "head"
     error.request_id = request_id(response, call)
     return error
@@ -280,6 +287,31 @@ def _head_error(status: int, headers: Headers) -> FlowGPTError | None:
             f"the reply is compressed ({_line(encoding, 20)}), and we asked for identity", code="compression_refused"
         )
     return None
+
+
+def _clock_skew(response: aiohttp.ClientResponse, offset_s: float) -> FlowGPTError | None:
+    """A rejected signature whose cause may be the clock (G1): sent again once, by the service's clock."""
+    skew_s = clock_offset_s(response.headers)
+    signed_wrong = abs(skew_s - offset_s) > LIMIT_SKEW_S  # also when our clock has been set right since
+    if response.status not in (401, 403) or http_date(response.headers.get("Date")) is None:
+        return None
+    if not (signed_wrong or abs(skew_s) > LIMIT_SKEW_S) or abs(skew_s) >= LIMIT_OFFSET_S:
+        return None
+    row = STATUSES[response.status]
+    words = f"{abs(skew_s) / 60:.0f} min {'slow' if skew_s > 0 else 'fast'}"
+    return row.error(
+        f"the service {row.words} (status {response.status}); this machine's clock is {words}",
+        code="clock_skew",
+        status_code=response.status,
+        hint="set the clock; if that does not help, check api_key",
+        retry_class="safe" if signed_wrong else "never",
+    )
+
+
+def clock_offset_s(headers: Headers) -> float:
+    """How far the service's clock is ahead of ours by its Date, in seconds; 0: it didn't say."""
+    date = http_date(headers.get("Date"))
+    return 0.0 if date is None else date.timestamp() - time.time()
 
 
 def request_id(response: aiohttp.ClientResponse, call: Call) -> str | None:
