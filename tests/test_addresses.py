@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgpt.addresses import parse_origin, parse_proxy
+from flowgpt.addresses import parse_api_url, parse_origin, parse_proxy
 from flowgpt.config import Options
 from flowgpt.errors import InvalidRequestError
 from flowgpt.protocol.request import PUBLIC_ORIGIN
@@ -118,6 +118,36 @@ def test_m2_whatever_is_taken_means_the_same_to_other_parsers(value: str) -> Non
     host = f"[{sent.host}]" if ":" in sent.host else sent.host
     assert host + (f":{sent.explicit_port}" if sent.explicit_port else "") == ours == other.netloc
     assert (sent.user, sent.password, sent.path) == (None, None, "/v3/chat")
+
+
+# --- APIs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("http://127.0.0.1:11434", "http://127.0.0.1:11434/v1"),
+        ("HTTPS://Example.COM:443/", "https://example.com/v1"),
+        ("http://[::1]:8080/v1/", "http://[::1]:8080/v1"),
+        ("https://example.com/openai/deployments/x-1.5_~", "https://example.com/openai/deployments/x-1.5_~"),
+        ("http://example.com/.well-known/...", "http://example.com/.well-known/..."),
+    ],
+)
+def test_an_apis_address_is_an_origin_with_a_path(value: str, url: str) -> None:
+    assert parse_api_url(value) == url
+    assert parse_api_url(url) == url
+
+
+@pytest.mark.parametrize("value", [value for value in BAD_ORIGINS if value != "http://example.com/path"])
+def test_m2_what_is_no_origin_is_no_apis_address_either(value: str) -> None:
+    assert taken(parse_api_url, value, "bad_base_url") is None
+
+
+@pytest.mark.parametrize(
+    "path", ["//", "/a//b", "/.", "/..", "/a/../b", "/a/./", "/%2e", "/a?b", "/a#b", "/a;b", "/a:b", "?a"]
+)
+def test_m2_an_apis_path_leaves_parsers_no_choice(path: str) -> None:
+    assert taken(parse_api_url, "http://example.com" + path, "bad_base_url") is None
 
 
 # --- proxies --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,17 @@ import pytest
 
 from flowgpt import config
 from flowgpt.addresses import Proxy
-from flowgpt.config import OPTIONS, Options, Timeouts, device_id, environment_proxy, gateway_table, home
+from flowgpt.config import (
+    OPTIONS,
+    Options,
+    Timeouts,
+    device_id,
+    environment_proxy,
+    gateway_table,
+    home,
+    provider_names,
+    provider_tables,
+)
 from flowgpt.errors import InvalidRequestError
 from flowgpt.protocol.signing import DEVICE_ID
 from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
@@ -124,8 +134,8 @@ BAD_VALUES: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD_VALUES.items() for value in values])
-def test_a_bad_value_is_refused_by_the_name_of_its_option(name: str, value: Any) -> None:
-    """J4, J6: nothing is converted in silence."""
+def test_j4_j6_a_bad_value_is_refused_by_the_name_of_its_option(name: str, value: Any) -> None:
+    """Nothing is converted in silence."""
     with pytest.raises(InvalidRequestError, match=name):
         Options.resolve(**{name: value})
 
@@ -142,8 +152,8 @@ def test_j6_a_key_cannot_inject_a_header(key: str) -> None:
     assert key not in str(caught.value)
 
 
-def test_a_mutable_argument_is_copied() -> None:
-    """J2: what the caller changes later changes nothing."""
+def test_j2_a_mutable_argument_is_copied() -> None:
+    """What the caller changes later changes nothing."""
     ids, extra = ["a"], {"a": 1}
     options = Options.resolve(document_ids=ids, extra_body=extra)
     ids.append("b")
@@ -331,6 +341,31 @@ def test_what_is_no_table_is_no_gateways(file: Path) -> None:
         gateway_table()
 
 
+def test_who_answers_is_the_variables_before_the_files_and_a_call_takes_no_notice_of_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (provider_names()[0], provider_tables()) == ((), ({}, file))
+    file.write_text("providers = ['a', 'b']\n[provider.b]\ntype = 'openai'\n")
+    assert Options.resolve() == Options()
+    assert provider_names() == (("a", "b"), f"{file}: providers")
+    assert provider_tables() == ({"b": {"type": "openai"}}, file)
+    monkeypatch.setenv("FLOWGPT_PROVIDER", "c, d")
+    assert provider_names() == (("c", "d"), "FLOWGPT_PROVIDER")
+
+
+@pytest.mark.parametrize("text", ["providers = 'a'", "providers = [1]", "provider = 1", "[provider]\na = 1"])
+def test_i22_what_cannot_be_providers_is_named_with_its_file(text: str, file: Path) -> None:
+    file.write_text(text)
+    with pytest.raises(InvalidRequestError, match=f"^{file}: provider"):
+        (provider_names(), provider_tables())
+
+
+def test_i22_a_misspelt_list_of_providers_is_told_the_right_word(file: Path) -> None:
+    file.write_text("provders = ['a']")
+    with pytest.raises(InvalidRequestError, match="no option 'provders'; did you mean 'provide"):
+        Options.resolve()
+
+
 def test_a_changed_file_is_read_again(file: Path) -> None:
     for model in ("a", "bb", "ccc"):
         file.write_text(f"model = '{model}'")
@@ -348,6 +383,13 @@ def test_k9_a_file_with_a_key_that_others_may_read_is_warned_of(mode: int, warns
         assert Options.resolve().api_key == API_KEY
         assert Options.resolve().api_key == API_KEY
     assert [("chmod 600" in str(warning.message)) for warning in told] == [True] * warns
+
+
+def test_k9_a_providers_key_is_private_too(file: Path) -> None:
+    file.write_text(f"[provider.x]\napi_key = '{API_KEY}'")
+    file.chmod(0o644)
+    with pytest.warns(UserWarning, match="chmod 600"):
+        assert API_KEY not in repr(provider_tables())
 
 
 def test_a_file_without_a_key_may_be_read_by_all(file: Path) -> None:

@@ -35,7 +35,9 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from .client import AsyncClient, Client
     from .config import Timeouts
+    from .providers.fallback import Fallback
     from .providers.flowgpt import FlowGpt
+    from .providers.openai import OpenAICompatible
 
 __all__ = [
     "APIConnectionError",
@@ -46,12 +48,14 @@ __all__ = [
     "BadRequestError",
     "ChallengeError",
     "Client",
+    "Fallback",
     "FlowGPTError",
     "FlowGpt",
     "InternalServerError",
     "InvalidRequestError",
     "ModelNotFoundError",
     "NotFoundError",
+    "OpenAICompatible",
     "PermissionDeniedError",
     "ProtocolError",
     "ProxyError",
@@ -63,7 +67,14 @@ __all__ = [
     "Timeouts",
 ]
 
-_ROOMS = {"AsyncClient": "client", "Client": "client", "FlowGpt": "providers.flowgpt", "Timeouts": "config"}
+_ROOMS = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "Fallback": "providers.fallback",
+    "FlowGpt": "providers.flowgpt",
+    "OpenAICompatible": "providers.openai",
+    "Timeouts": "config",
+}
 """What is loaded when it is first used: the terminal passes here before it can tell Ctrl-C."""
 
 

@@ -1,4 +1,4 @@
-"""Addresses: an origin and a proxy, read by one narrow grammar that leaves other parsers no choice. Pure.
+"""Addresses: an origin, an API's and a proxy's, read by one narrow grammar that leaves other parsers no choice. Pure.
 
 What may hold credentials is a `Secret` from the first cut on, and no message shows it.
 """
@@ -64,6 +64,26 @@ def parse_origin(value: object) -> str:
 def _origin(value: str) -> str:
     if value == "public":
         return PUBLIC_ORIGIN
+    origin, path = _http(value)
+    if path not in ("", "/"):
+        raise _bad("base_url", "bad_base_url", "it must be an origin such as https://example.com: no path or query")
+    return origin
+
+
+def parse_api_url(value: object) -> str:
+    """Where an API is: an http or https origin with a path, normalised; `/v1` for an origin alone.
+
+    Raises: InvalidRequestError (bad_base_url), naming the part that is wrong (M2).
+    """
+    origin, path = _http(value if isinstance(value, str) else "")
+    path = Secret(path.removesuffix("/"))
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*", path):
+        raise _bad("base_url", "bad_base_url", "its path may have only letters, digits and -._~, and no query")
+    return origin + (path or "/v1")
+
+
+def _http(value: str) -> tuple[str, Secret]:
+    """The origin of an http or https URL, and all that follows. Raises: InvalidRequestError (bad_base_url)."""
     url = _split(value)
     if isinstance(url, str):
         raise _bad("base_url", "bad_base_url", url)
@@ -71,10 +91,8 @@ def _origin(value: str) -> str:
         raise _bad("base_url", "bad_base_url", f"the scheme must be http or https, not {url.scheme!r}")
     if url.userinfo is not None:
         raise _bad("base_url", "bad_base_url", "it must not have a user name or password: use api_key")
-    if url.rest not in ("", "/"):
-        raise _bad("base_url", "bad_base_url", "it must be an origin such as https://example.com: no path or query")
     default = {"http": 80, "https": 443}[url.scheme]
-    return f"{url.scheme}://{url.host}" + ("" if url.port in (None, default) else f":{url.port}")
+    return f"{url.scheme}://{url.host}" + ("" if url.port in (None, default) else f":{url.port}"), url.rest
 
 
 def parse_proxy(value: object) -> Proxy | None:

@@ -23,6 +23,7 @@ from .formats.openai.chat import ChatAnswer, ChatCompletion, ChatCompletionChunk
 from .formats.openai.models import Model, ModelList, model_list
 from .formats.pieces import End
 from .messages import Messages
+from .providers import registry
 from .providers.base import Provider
 from .providers.flowgpt import FlowGpt
 from .reply import Reply
@@ -56,20 +57,27 @@ class _Open:
 class _Base:
     """All that does no I/O."""
 
-    def __init__(self, provider: Provider, options: dict[str, Any]) -> None:
+    def __init__(self, provider: Provider | None, options: dict[str, Any]) -> None:
         conceal(options)
-        self._provider = provider
+        self._given = provider
         self._options = options
         self._open = _Open()
-        if not callable(getattr(provider, "stream", None)):
+        if provider is not None and not callable(getattr(provider, "stream", None)):
             raise InvalidRequestError("provider must have a method `stream`: see flowgpt.providers.base")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'closed' if self._open.closed else 'open'}, provider={self._name}>"
+        name = self._name if self._given or self._options.get("base_url") else "as configured"
+        return f"<{type(self).__name__} {'closed' if self._open.closed else 'open'}, provider={name}>"
+
+    @property
+    def _provider(self) -> Provider:
+        """Who is asked: the one that was given, or the configured one; where a base_url was given, FlowGPT there."""
+        return self._given or (FlowGpt if self._options.get("base_url") else registry.configured())
 
     @property
     def _name(self) -> str:
-        return str(getattr(self._provider, "__name__", type(self._provider).__name__))
+        provider = self._provider
+        return str(getattr(provider, "__name__", type(provider).__name__))
 
     def with_options(self, **options: Any) -> Self:
         """A copy with other options; one that is None is as configured again. Closing either closes both."""
@@ -90,7 +98,8 @@ class _Base:
         given = {name: value for name, value in options.items() if value is not None}
         chosen = {name: value for name, value in (self._options | given).items() if value is not None}
         model = model or chosen.get("model", "")
-        reply = self._provider.stream(messages=messages, **chosen | {"model": model})
+        provider = self._given or (FlowGpt if "base_url" in chosen else self._provider)
+        reply = provider.stream(messages=messages, **chosen | {"model": model})
         answer = ChatAnswer(
             id=f"chatcmpl-{secrets.token_hex(12)}",
             created=int(time.time()),
@@ -127,8 +136,14 @@ class _Base:
         return Options.resolve(**{name: self._options.get(name) for name in names})
 
 
+def _told(reply: Reply, answer: ChatAnswer) -> ChatAnswer:
+    """The answer with who gives it, which a fallback knows when the first text has come."""
+    answer.model = reply.model
+    return answer
+
+
 def _last_chunks(reply: Reply, answer: ChatAnswer) -> list[ChatCompletionChunk]:
-    return answer.chunks([End(finish_reason(reply.verdict))]) + answer.end()
+    return _told(reply, answer).chunks([End(finish_reason(reply.verdict))]) + answer.end()
 
 
 # --- async ------------------------------------------------------------------------------------------------------------
@@ -183,7 +198,7 @@ class AsyncStream(AsyncIterator[ChatCompletionChunk]):
 async def _async_chunks(reply: Reply, answer: ChatAnswer) -> AsyncGenerator[ChatCompletionChunk, None]:
     try:
         while (batch := await reply.next()) is not None:
-            for chunk in answer.chunks(batch.texts):
+            for chunk in _told(reply, answer).chunks(batch.texts):
                 yield chunk
         for chunk in _last_chunks(reply, answer):
             yield chunk
@@ -258,7 +273,8 @@ class AsyncCompletions:
         reply, answer = self._client._ask(model, messages, stream_options, options)
         self._client._open.add(reply)
         if not stream:
-            return answer.completion([await reply.read(), End(finish_reason(reply.verdict))])
+            text = await reply.read()
+            return _told(reply, answer).completion([text, End(finish_reason(reply.verdict))])
         chunks = _async_chunks(reply, answer)
         return AsyncStream(reply, await anext(chunks), chunks)
 
@@ -289,7 +305,8 @@ class AsyncClient(_Base):
     """Any provider, used like OpenAI's client: `await client.chat.completions.create(model=..., messages=[...])`.
 
     Each option stands for all calls unless a call names its own; None is as configured. `provider`: a class or an
-    instance with `stream`. `options`: `flowgpt.config.Options`.
+    instance with `stream`; None is the configured one, and with a `base_url` it is FlowGPT there. `options`:
+    `flowgpt.config.Options`.
     """
 
     def __init__(
@@ -299,7 +316,7 @@ class AsyncClient(_Base):
         proxy: str | None = None,
         timeout: float | Timeouts | None = None,
         max_retries: int | None = None,
-        provider: Provider = FlowGpt,
+        provider: Provider | None = None,
         **options: Any,
     ) -> None:
         options |= {"api_key": api_key, "proxy": proxy}
@@ -384,7 +401,7 @@ class Stream(Iterator[ChatCompletionChunk]):
 
 def _chunks(reply: Reply, batches: Batches, answer: ChatAnswer) -> Generator[ChatCompletionChunk, None, None]:
     for batch in batches:
-        yield from answer.chunks(batch.texts)
+        yield from _told(reply, answer).chunks(batch.texts)
     yield from _last_chunks(reply, answer)
 
 
@@ -458,7 +475,7 @@ class Completions:
         if not stream:
             for _ in batches:
                 pass
-            return answer.completion([reply.text, End(finish_reason(reply.verdict))])
+            return _told(reply, answer).completion([reply.text, End(finish_reason(reply.verdict))])
         chunks = _chunks(reply, batches, answer)
         return Stream(reply, batches, next(chunks), chunks)
 
@@ -489,7 +506,8 @@ class Client(_Base):
     """Any provider, used like OpenAI's client: `client.chat.completions.create(model=..., messages=[...])`.
 
     Each option stands for all calls unless a call names its own; None is as configured. `provider`: a class or an
-    instance with `stream`. `options`: `flowgpt.config.Options`.
+    instance with `stream`; None is the configured one, and with a `base_url` it is FlowGPT there. `options`:
+    `flowgpt.config.Options`.
     """
 
     def __init__(
@@ -499,7 +517,7 @@ class Client(_Base):
         proxy: str | None = None,
         timeout: float | Timeouts | None = None,
         max_retries: int | None = None,
-        provider: Provider = FlowGpt,
+        provider: Provider | None = None,
         **options: Any,
     ) -> None:
         options |= {"api_key": api_key, "proxy": proxy}

@@ -35,7 +35,13 @@ EMBEDDED = "embedded"
 
 
 GATEWAY = "gateway"
-"""The file's table for `flowgpt serve`; a call takes no notice of it."""
+"""The file's table for `flowgpt serve`."""
+
+PROVIDERS, PROVIDER = "providers", "provider"
+"""The file's list of who answers, and its table of them: [provider.NAME]."""
+
+NO_OPTIONS = frozenset({GATEWAY, PROVIDERS, PROVIDER})
+"""What the file has besides options; a call takes no notice of it."""
 
 
 class _Default(float):
@@ -303,7 +309,7 @@ def configuration() -> dict[str, tuple[Any, str]]:
     folder = home()
     if table := _written(folder):
         path = folder / "config.toml"
-        values = {name: (value, f"{path}: {name}") for name, value in table.items() if name != GATEWAY}
+        values = {name: (value, f"{path}: {name}") for name, value in table.items() if name not in NO_OPTIONS}
     for name, variable, read in _VARIABLES:
         if text := os.environ.get(variable):
             value: Any = _concealed(text) if name in _SECRETS else text
@@ -327,6 +333,30 @@ def gateway_table() -> tuple[Mapping[str, Any], Path]:
     return dict(table), path
 
 
+def provider_names() -> tuple[tuple[str, ...], str]:
+    """Who answers, in order, by FLOWGPT_PROVIDER ("a,b") or the file's `providers`, and where that stands.
+
+    No names: nothing is configured. Raises: InvalidRequestError.
+    """
+    if text := os.environ.get("FLOWGPT_PROVIDER"):
+        return tuple(name.strip() for name in text.split(",")), "FLOWGPT_PROVIDER"
+    folder = home()
+    names, source = _written(folder).get(PROVIDERS, ()), f"{folder / 'config.toml'}: {PROVIDERS}"
+    try:
+        return _texts(PROVIDERS)(names), source
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{source}: {error}") from None
+
+
+def provider_tables() -> tuple[Mapping[str, Mapping[str, Any]], Path]:
+    """The file's `[provider.NAME]` tables by name, and the file's path. Raises: InvalidRequestError."""
+    folder = home()
+    path, tables = folder / "config.toml", _written(folder).get(PROVIDER, {})
+    if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
+        raise InvalidRequestError(f"{path}: {PROVIDER} must be tables: [{PROVIDER}.NAME]")
+    return tables, path
+
+
 def _written(folder: Path) -> Mapping[str, Any]:
     """The table of the folder's configuration file, empty when there is none. Raises: InvalidRequestError."""
     try:
@@ -347,14 +377,20 @@ def _file(path: Path, _changed_ns: int, _size: int, others_may_read: bool) -> di
         table = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         fault = str(error)
-    conceal(table)
+    theirs = table.get(PROVIDER)
+    tables = [
+        table,
+        *(each for each in (theirs.values() if isinstance(theirs, dict) else ()) if isinstance(each, dict)),
+    ]
+    for each in tables:
+        conceal(each)
     if fault:  # raised out here: the parser's frames hold the whole text
         raise InvalidRequestError(f"{path} cannot be read: {fault}")
-    for name in table.keys() - OPTIONS.keys() - {GATEWAY}:
-        near = difflib.get_close_matches(name, OPTIONS, 1, 0.5)
+    for name in table.keys() - OPTIONS.keys() - NO_OPTIONS:
+        near = difflib.get_close_matches(name, [*OPTIONS, *sorted(NO_OPTIONS)], 1, 0.5)
         meant = f"; did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(OPTIONS)}"
         raise InvalidRequestError(f"{path}: there is no option {name!r}{meant}")
-    if "api_key" in table and others_may_read:
+    if others_may_read and any("api_key" in each for each in tables):
         warnings.warn(f"{path} holds a key, and others may read it: chmod 600", UserWarning, stacklevel=2)
     return table
 
@@ -371,7 +407,7 @@ def environment_proxy(origin: str) -> Proxy | None:
 
 def _environment_proxy_url(origin: str) -> Secret:
     """What the environment says of it; "" is none."""
-    if _is_loopback(origin) or not any(name in os.environ for name in _PROXY_VARIABLES):
+    if is_loopback(origin) or not any(name in os.environ for name in _PROXY_VARIABLES):
         return Secret()
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed; late: 25 ms, which few need
 
@@ -384,7 +420,8 @@ def _environment_proxy_url(origin: str) -> Secret:
 
 
 @functools.lru_cache(maxsize=64)  # calls ask for the same few
-def _is_loopback(origin: str) -> bool:
+def is_loopback(origin: str) -> bool:
+    """Whether the origin is this machine."""
     host = urlsplit(origin).hostname or ""
     try:
         return origin == EMBEDDED or host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -16,7 +16,7 @@ from .messages import Batch, Event, Verdict
 
 
 class Source(Protocol):
-    """Where a reply is read from."""
+    """Where a reply is read from. One that learns only on the way who answers has a `model` too."""
 
     @property
     def attempts(self) -> int:
@@ -55,10 +55,11 @@ class Reply:
 
     Nothing is sent before the first read. `text`: what has come so far. `verdict`: None while it goes on, then
     `complete`, `truncated`, or `unverified` (it ended, but the connection's form cannot prove that this was the end).
+    `model`: who answers; of a fallback, who is asked first until a text has come.
     """
 
     def __init__(self, source: Source, *, model: str) -> None:
-        self.model = model
+        self._model = model
         self.verdict: Verdict | None = None
         self.timings = Timings()
         self._source = source
@@ -66,6 +67,11 @@ class Reply:
         self._failure: FlowGPTError | None = None
         self._started_s: float | None = None
         self._busy = self._closed = False
+
+    @property
+    def model(self) -> str:
+        model: str = getattr(self._source, "model", self._model)
+        return model
 
     @property
     def text(self) -> str:

@@ -276,8 +276,8 @@ def test_an_end_that_nothing_proves_is_noted(server: Server, invoke: Invoke) -> 
     ("how", "shown"),
     [([], "a[31mb]0;t\nc\n"), (["--no-stream"], "a[31mb]0;t\nc\n"), (["--raw"], "a\x1b[31mb\x1b]0;t\x07\r\nc\n")],
 )
-def test_an_answer_commands_no_terminal_unless_it_is_raw(invoke: Invoke, how: list[str], shown: str) -> None:
-    """E14, also when an escape is split over texts."""
+def test_e14_an_answer_commands_no_terminal_unless_it_is_raw(invoke: Invoke, how: list[str], shown: str) -> None:
+    """Also when an escape is split over texts."""
     with Server(answering("a\x1b", "[31mb\x1b]0", ";t\x07\r\nc")) as server:
         result = invoke("--base-url", server.base_url, *how, "hi")
         said = json.loads(invoke("--base-url", server.base_url, "--json", "hi").stdout)
@@ -311,10 +311,9 @@ def test_verbose_tells_how_often_a_failed_question_was_sent(server: Server, invo
     assert "attempts: 2" in result.stderr.splitlines()[0]
 
 
-def test_a_key_and_a_proxy_s_password_are_never_shown(
+def test_k1_k2_a_key_and_a_proxy_s_password_are_never_shown(
     server: Server, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K1, K2"""
     monkeypatch.setenv("FLOWGPT_API_KEY", API_KEY)
     monkeypatch.setenv("FLOWGPT_PROXY", f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1")
     result = invoke("-v", "--json", "hi")
@@ -328,3 +327,62 @@ def test_a_key_and_a_proxy_s_password_are_never_shown(
     assert result.exit_code == 3
     assert server.requests[-1].headers["authorization"] == f"Bearer {API_KEY}"
     assert API_KEY not in result.output
+
+
+# --- who answers --------------------------------------------------------------------------------------------------
+
+TWO = """
+max_retries = 0
+providers = ["first", "second"]
+[provider.first]
+type = "flowgpt"
+base_url = "{}"
+[provider.second]
+type = "flowgpt"
+base_url = "{}"
+model = "gemini"
+"""
+
+
+def test_the_next_provider_steps_in_and_is_named(invoke: Invoke, configure: Write) -> None:
+    with Server(fault="status:500") as first, Server() as second:
+        configure(TWO.format(first.base_url, second.base_url))
+        result = invoke("--json", "-m", "gpt-4-turbo", "hi")
+        alone = invoke("-v", "--provider", "second", "hi")
+
+    said = json.loads(result.stdout)
+    assert (result.exit_code, said["model"], said["endpoint"], said["attempts"]) == (
+        0,
+        "gpt-4-turbo",
+        "first, second",
+        2,
+    )
+    assert alone.stderr.startswith("flowgpt: google-gemini at second, complete, attempts: 1")
+
+
+def test_when_all_fail_json_and_v_have_what_each_said(invoke: Invoke, configure: Write) -> None:
+    with Server(fault="status:500") as first, Server(fault="rate_limit:7") as second:
+        configure(TWO.format(first.base_url, second.base_url))
+        result = invoke("--json", "hi")
+    with Server(fault="status:500") as first, Server(fault="rate_limit:7") as second:
+        configure(TWO.format(first.base_url, second.base_url))
+        told = invoke("-v", "hi")
+
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"], error["attempts"]) == (4, "rate_limited", 2)
+    assert [(cause["code"], cause["attempts"]) for cause in error["causes"]] == [
+        ("server_error", 1),
+        ("rate_limited", 1),
+    ]
+    assert [line.rpartition(" (")[2] for line in told.stderr.splitlines()[:3]] == [
+        "server_error, attempts: 1)",
+        "rate_limited, attempts: 1)",
+        "flowgpt: rate_limited, attempts: 2",
+    ]
+
+
+def test_an_unknown_provider_is_a_wrong_call(invoke: Invoke) -> None:
+    result = invoke("--provider", "flowgtp", "hi")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no provider 'flowgtp'; did you mean 'flowgpt'?" in result.stderr

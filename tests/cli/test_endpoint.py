@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flowgpt import Client, InvalidRequestError, config
-from flowgpt.cli.endpoint import Endpoint, endpoint
+from flowgpt import Client, Fallback, FlowGpt, InvalidRequestError, config
+from flowgpt.cli.endpoint import Endpoint, answering, endpoint, unstarted
 from flowgpt.protocol.request import PUBLIC_ORIGIN
 
 FILE, VARIABLE, ARGUMENT = (f"http://127.0.0.1:{port}" for port in (1, 2, 3))
@@ -73,3 +73,38 @@ def test_whoever_chooses_the_embedded_server_is_not_told_how_to_choose(monkeypat
     monkeypatch.setenv("FLOWGPT_BASE_URL", "embedded")
 
     assert name() == "embedded"
+
+
+def test_without_starting_anything_the_embedded_server_is_where_it_would_listen(
+    monkeypatch: pytest.MonkeyPatch, configure: Callable[[str], None]
+) -> None:
+    there = Endpoint("embedded", "http://127.0.0.1:8000", "")
+    assert unstarted(None, None) == unstarted("embedded", None) == there
+    configure(f"base_url = '{FILE}'\n")
+    assert unstarted(None, None) == Endpoint(FILE, FILE, None)
+    assert unstarted("embedded", None) == there
+    assert unstarted("public", "") == Endpoint(PUBLIC_ORIGIN, PUBLIC_ORIGIN, "")
+
+
+# Providers
+
+
+def test_configured_providers_answer_and_no_server_is_started(configure: Callable[[str], None]) -> None:
+    configure(f"providers = ['flowgpt', 'local']\n[provider.local]\ntype = 'openai'\nbase_url = '{FILE}'\n")
+
+    with answering(None, None, "", tell=nobody) as there:
+        assert (there.name, there.options) == ("flowgpt, local", {"proxy": ""})
+        assert isinstance(there.provider, Fallback)
+    with answering("local", None, None, tell=nobody) as there:
+        assert there.name == "local"
+    with answering("flowgpt", None, None, tell=nobody) as there:
+        assert (there.name, there.provider) == ("flowgpt", FlowGpt)
+
+
+def test_an_address_as_argument_is_flowgpt_there_and_goes_with_no_provider(configure: Callable[[str], None]) -> None:
+    configure("providers = ['nobody']\n")
+
+    with answering(None, ARGUMENT, None, tell=nobody) as there:
+        assert there == (ARGUMENT, FlowGpt, {"base_url": ARGUMENT, "proxy": None})
+    with pytest.raises(InvalidRequestError, match="give one of them"), answering("a", ARGUMENT, None, tell=nobody):
+        pass

@@ -140,8 +140,7 @@ def test_options_reach_the_gateway_and_may_come_again(start: Start, invoke: Invo
         (["--base-url", "ftp://127.0.0.1", "--workers", "2"], "base_url"),
     ],
 )
-def test_a_wrong_call_is_told_before_anything_is_served(invoke: Invoke, args: list[str], words: str) -> None:
-    """I22"""
+def test_i22_a_wrong_call_is_told_before_anything_is_served(invoke: Invoke, args: list[str], words: str) -> None:
     result = invoke("serve", "--port", "0", "--base-url", "http://127.0.0.1:9", *args)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -156,10 +155,9 @@ def test_a_wrong_call_is_told_before_anything_is_served(invoke: Invoke, args: li
         ("gateway = 1\n", "gateway must be a table, not 1"),
     ],
 )
-def test_a_wrong_configuration_is_told_with_file_key_and_reason(
+def test_i22_a_wrong_configuration_is_told_with_file_key_and_reason(
     configure: Write, invoke: Invoke, toml: str, words: str
 ) -> None:
-    """I22"""
     configure(toml)
     result = invoke("serve", "--port", "0", "--base-url", "http://127.0.0.1:9")
 
@@ -179,8 +177,7 @@ def test_a_port_that_is_taken_is_a_clear_error(invoke: Invoke) -> None:
 # --- who may come in --------------------------------------------------------------------------------------------------
 
 
-def test_without_a_key_it_listens_to_this_machine_only(invoke: Invoke) -> None:
-    """L5"""
+def test_l5_without_a_key_it_listens_to_this_machine_only(invoke: Invoke) -> None:
     result = invoke("serve", "--port", "0", "--host", "0.0.0.0", "--base-url", "http://127.0.0.1:9")
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -190,8 +187,7 @@ def test_without_a_key_it_listens_to_this_machine_only(invoke: Invoke) -> None:
     )
 
 
-def test_with_a_key_it_listens_to_all_and_asks_for_it(start: Start, invoke: Invoke, upstream: Server) -> None:
-    """L5"""
+def test_l5_with_a_key_it_listens_to_all_and_asks_for_it(start: Start, invoke: Invoke, upstream: Server) -> None:
     key = invoke("keys", "add", "alice").stdout.strip()
     child = start("serve", "--port", "0", "--host", "0.0.0.0", "--base-url", upstream.base_url)
     url = base_url(child).replace("0.0.0.0", "127.0.0.1")
@@ -204,8 +200,7 @@ def test_with_a_key_it_listens_to_all_and_asks_for_it(start: Start, invoke: Invo
     assert key not in notes
 
 
-def test_whoever_wants_no_keys_is_warned(start: Start, upstream: Server) -> None:
-    """L5"""
+def test_l5_whoever_wants_no_keys_is_warned(start: Start, upstream: Server) -> None:
     child = start("serve", "--port", "0", "--host", "0.0.0.0", "--insecure-no-auth", "--base-url", upstream.base_url)
 
     assert "question: hi" in chat(base_url(child).replace("0.0.0.0", "127.0.0.1"))
@@ -213,8 +208,8 @@ def test_whoever_wants_no_keys_is_warned(start: Start, upstream: Server) -> None
 
 
 @pytest.mark.usefixtures("unwritable_home")
-def test_without_its_store_it_serves_only_who_wants_no_keys(start: Start, invoke: Invoke, upstream: Server) -> None:
-    """L5: it cannot know who may come in."""
+def test_l5_without_its_store_it_serves_only_who_wants_no_keys(start: Start, invoke: Invoke, upstream: Server) -> None:
+    """It cannot know who may come in."""
     refused = invoke("serve", "--port", "0", "--base-url", upstream.base_url)
     assert (refused.exit_code, refused.stdout) == (9, "")
 
@@ -226,8 +221,7 @@ def test_without_its_store_it_serves_only_who_wants_no_keys(start: Start, invoke
 # --- its surroundings -------------------------------------------------------------------------------------------------
 
 
-def test_it_goes_on_when_nobody_reads_its_log(start: Start, upstream: Server) -> None:
-    """I21"""
+def test_i21_it_goes_on_when_nobody_reads_its_log(start: Start, upstream: Server) -> None:
     read, write = os.pipe()
     child = start("serve", "--port", "0", "--base-url", upstream.base_url, stderr=write)
     os.close(write)
@@ -264,3 +258,17 @@ def test_an_error_of_its_workers_is_told_once(start: Start, configure: Write) ->
     assert (child.returncode, rest) == (2, b"")
     assert notes.decode().count("flowgpt: ") == 1
     assert "temperature" in notes.decode()
+
+
+# --- providers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_chosen_providers_answer(start: Start, upstream: Server, configure: Write, workers: str) -> None:
+    configure(f"[provider.there]\ntype = 'flowgpt'\nbase_url = '{upstream.base_url}'\n")
+    child = start("serve", "--port", "0", "--workers", workers, "--provider", "there")
+
+    assert "question: hi" in chat(base_url(child))
+    code, _, notes = end(child)
+    assert code == 0
+    assert "flowgpt: there answers here until Ctrl-C" in notes

@@ -55,7 +55,7 @@ def test_a_parameter_without_a_row_cannot_be_written() -> None:
         rows(Forgotten)
 
 
-def test_what_is_emulated_and_what_is_ignored_is_listed_i5() -> None:
+def test_i5_what_is_emulated_and_what_is_ignored_is_listed() -> None:
     got = read(b'{"model": "m", "n": 2, "seed": 7, "top_k": 3}', Asked)
 
     assert (got.values.model, got.values.n) == ("m", 2)
@@ -100,7 +100,7 @@ def test_a_refused_parameter_is_named_with_its_reason(value: str) -> None:
         (b'{"model": "m", "n": 1.5}', "n"),
     ],
 )
-def test_a_wrong_type_names_the_parameter_i5(body: bytes, param: str) -> None:
+def test_i5_a_wrong_type_names_the_parameter(body: bytes, param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         read(body, Asked)
 
@@ -132,7 +132,7 @@ def test_a_wrong_type_names_the_parameter_i5(body: bytes, param: str) -> None:
         (b"{" + b",".join(b'"%d":1' % number for number in range(60_000)) + b"}", "more than 50,000 members"),
     ],
 )
-def test_a_hostile_body_is_refused_with_words_i4(body: bytes, words: str) -> None:
+def test_i4_a_hostile_body_is_refused_with_words(body: bytes, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         read(body, Asked)
 
@@ -141,20 +141,20 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     assert read(b'{"model": "\\ud83d\\ude00"}', Asked).values.model == "\U0001f600"
 
 
-def test_reading_stops_at_the_first_object_with_which_there_are_too_many_members_i4() -> None:
+def test_i4_reading_stops_at_the_first_object_with_which_there_are_too_many_members() -> None:
     body = b'{"model": "m", "other": [' + b'{"a": 1},' * 50_001 + b"and no JSON"
 
     with pytest.raises(InvalidRequestError, match="more than 50,000 members"):
         read(body, Asked)
 
 
-def test_a_text_that_looks_like_members_has_none_i4() -> None:
+def test_i4_a_text_that_looks_like_members_has_none() -> None:
     pasted = json.dumps({str(number): number for number in range(60_000)})
 
     assert read(json.dumps({"model": pasted}).encode(), Asked).values.model == pasted
 
 
-def test_only_names_that_a_header_may_hold_are_listed_k4() -> None:
+def test_k4_only_names_that_a_header_may_hold_are_listed() -> None:
     body = json.dumps({"model": "m", "a\r\nset-cookie: x": 1, "ä": 1, "x" * 65: 1, "fine.name-1": 1})
 
     assert read(body.encode(), Asked).ignored == ("?", "?", "?", "fine.name-1")
@@ -217,7 +217,7 @@ def test_a_choice_leaves_the_tools_that_may_be_called(mode: Any, chosen: Any, le
         ([ADD], "auto", ["\ud800" * 99], "here", "there is no tool '" + "\\ud800" * 64),
     ],
 )
-def test_a_choice_that_cannot_be_made_names_its_parameter_i5(
+def test_i5_a_choice_that_cannot_be_made_names_its_parameter(
     tools: Any, mode: Any, chosen: Any, param: str, words: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -227,7 +227,7 @@ def test_a_choice_that_cannot_be_made_names_its_parameter_i5(
     assert caught.value.message.startswith(f"{param}: {words}")
 
 
-def test_what_costs_most_to_read_is_counted_before_it_is_read_i4() -> None:
+def test_i4_what_costs_most_to_read_is_counted_before_it_is_read() -> None:
     """Whoever reads these says first that they are no JSON."""
     for costly in (b"[" + b"[]," * 250_000, b"{" + b'"a":' * 60_000):
         with pytest.raises(InvalidRequestError, match="the body has more than"):

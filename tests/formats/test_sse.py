@@ -7,9 +7,11 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flowgpt.errors import InvalidRequestError, ProtocolError
 from flowgpt.formats.sse import LIMIT_BYTES, Decoder, SSEvent, encode
+from fuzz.sse import model
 
 #: bytes -> events, and whether the stream ended between two events. The first five: the standard's examples.
 STREAMS: dict[str, tuple[bytes, list[tuple[str, str]], bool]] = {
@@ -31,6 +33,7 @@ STREAMS: dict[str, tuple[bytes, list[tuple[str, str]], bool]] = {
     "mixed ends": (b"data: a\r\n\ndata: b\n\r\ndata: c\r\r", [("message", x) for x in "abc"], True),
     "BOM": (b"\xef\xbb\xbfdata: a\n\n", [("message", "a")], True),
     "BOM later is part of a field's name": (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", "a")], True),
+    "a BOM and no more": (b"\xef\xbb\xbf", [], True),
     "two BOMs": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", [], True),
     "comments only": (b":\n\n: ping\n\n:ping\n", [], True),
     "a name without data is no event": (b"event: a\n\ndata: b\n\n", [("message", "b")], True),
@@ -44,6 +47,7 @@ STREAMS: dict[str, tuple[bytes, list[tuple[str, str]], bool]] = {
     ),
     "two bytes of a character": ("data: é€😀\n\n".encode(), [("message", "é€😀")], True),
     "not UTF-8": (b"data: a\xffb\n\n", [("message", "a\ufffdb")], True),
+    "llama.cpp's field for failures": (b"error: {}\n\ndata: a\n\n", [("error", "{}"), ("message", "a")], True),
     "cut after data": (b"data: a\n\ndata: b\n", [("message", "a")], False),
     "cut in a line": (b"data: a\n\nda", [("message", "a")], False),
     "nothing": (b"", [], True),
@@ -131,15 +135,16 @@ def test_a_name_of_two_lines_is_refused(event: str) -> None:
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
 @pytest.mark.parametrize(("more", "outcome"), [(0, True), (1, "line_too_long")])
-def test_a_line_may_have_the_limit_and_no_byte_more(end: bytes, more: int, outcome: bool | str) -> None:
-    """D8."""
+def test_d8_a_line_may_have_the_limit_and_no_byte_more(end: bytes, more: int, outcome: bool | str) -> None:
     line = b"data: " + b"x" * (LIMIT_BYTES - 6 + more)
     events, ended = decoded(line + end)
     assert (len(events), ended) == (1 if outcome is True else 0, outcome)
     assert decoded(line[:1000], line[1000:], end[:1], end[1:]) == (events, ended)
 
 
-@pytest.mark.parametrize(("lines", "outcome"), [(1024, True), (1025, "line_too_long")])
+@pytest.mark.parametrize(
+    ("lines", "outcome"), [(LIMIT_BYTES // 1024, True), (LIMIT_BYTES // 1024 + 1, "line_too_long")]
+)
 def test_an_event_of_many_lines_has_the_same_limit(lines: int, outcome: bool | str) -> None:
     data = (b"data: " + b"x" * 1023 + b"\n") * lines + b"\n"
     events, ended = decoded(data)
@@ -154,8 +159,15 @@ def test_the_limit_of_an_event_is_that_of_its_joined_data(more: int, outcome: bo
     assert ([len(event.data) for event in events], ended) == ([LIMIT_BYTES] if outcome is True else [], outcome)
 
 
-def test_a_line_without_an_end_is_refused_when_it_passes_the_limit() -> None:
-    """D7: and what is held stays bounded."""
+def test_d8_a_bom_is_no_part_of_the_first_line() -> None:
+    """Found by fuzzing: it was counted while the line's end was yet to come."""
+    line = b"\xef\xbb\xbfdata: " + b"x" * (LIMIT_BYTES - 6)
+    assert decoded(line, b"\n\n") == decoded(line + b"\n\n") == ([SSEvent("message", "x" * (LIMIT_BYTES - 6))], True)
+    assert decoded(line + b"x") == ([], "line_too_long")
+
+
+def test_d7_a_line_without_an_end_is_refused_when_it_passes_the_limit() -> None:
+    """And what is held stays bounded."""
     decoder = Decoder()
     for _ in range(LIMIT_BYTES // 65536):
         assert decoder.feed(b"x" * 65536) == []
@@ -171,3 +183,32 @@ def test_the_events_before_a_line_that_is_too_long_come_out_first() -> None:
     data = b"data: good\n\ndata: " + b"x" * LIMIT_BYTES + b"\n\ndata: never\n\n"
     assert decoded(data) == ([SSEvent("message", "good")], "line_too_long")
     assert decoded(data[:20], data[20:]) == decoded(data)
+
+
+def test_the_tail_is_the_event_that_has_no_end_yet() -> None:
+    decoder = Decoder()
+    decoder.feed(b"data: a\n\ndata: b\nda")
+    assert decoder.tail == b"data: b\nda"
+    decoder.feed(b"ta: c\n\n")
+    assert decoder.tail == b""
+
+
+class Reading(RuleBasedStateMachine):
+    """A decoder that is fed and asked for its end in any order, against the standard's algorithm, written plainly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder, self.body, self.events = Decoder(), b"", list[SSEvent]()
+
+    @rule(data=st.sampled_from([b"data: x", b"\r", b"\n", b"\r", b"\n", b"\r\n", b"event: \xc3", b""]))
+    def feed(self, data: bytes) -> None:
+        self.body += data
+        self.events += self.decoder.feed(data)
+
+    @invariant()
+    def it_has_told_what_the_whole_says(self) -> None:
+        assert (self.events, self.decoder.close()) == model(self.body)
+
+
+TestReading = Reading.TestCase
+TestReading.settings = settings(max_examples=60, stateful_step_count=25)

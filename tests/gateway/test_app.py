@@ -14,7 +14,8 @@ from flowgpt.embedded import Server
 from flowgpt.gateway import app, auth
 from flowgpt.gateway.app import create_app
 from flowgpt.gateway.settings import Settings
-from flowgpt.providers.base import AsyncGeneratorProvider
+from flowgpt.limits.breaker import Health
+from flowgpt.providers.flowgpt import FlowGpt
 from flowgpt.store import Store
 from tests.gateway.conftest import Serve, Served
 
@@ -29,8 +30,10 @@ def test_health_and_readiness(gateway: Served) -> None:
 
 
 def test_a_provider_whose_circuit_is_open_is_not_ready(serve: Serve) -> None:
-    class Down(AsyncGeneratorProvider):
-        working = False
+    class Down(FlowGpt):
+        @classmethod
+        def health(cls, **_: object) -> Health:
+            return Health(working=False)
 
     ready = serve({"provider": Down}).request("GET", "/readyz")
 
@@ -102,8 +105,8 @@ def test_an_upload_that_flowgpt_cannot_use_is_501_too(gateway: Served) -> None:
         ("GET", "//v1/models", 404),
     ],
 )
-def test_an_unknown_route_is_an_error_object(gateway: Served, method: str, path: str, status: int) -> None:
-    """M5: no file is ever served."""
+def test_m5_an_unknown_route_is_an_error_object(gateway: Served, method: str, path: str, status: int) -> None:
+    """No file is ever served."""
     answer = gateway.request(method, path)
 
     assert (answer.status, answer.json["error"]["code"]) == (status, "unknown_route")
@@ -130,8 +133,7 @@ def test_a_request_id_is_taken_over_and_else_made(gateway: Served) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/nothing", "/v1/models", "/v1/embeddings", "/openapi.json"])
-def test_every_answer_says_how_long_it_took_and_how_it_may_be_used(gateway: Served, path: str) -> None:
-    """L10, L13, L14"""
+def test_l10_l13_l14_every_answer_says_how_long_it_took_and_how_it_may_be_used(gateway: Served, path: str) -> None:
     headers = gateway.request("GET", path).headers
 
     assert headers["openai-processing-ms"].isdigit()
@@ -163,8 +165,8 @@ def test_with_keys_that_cannot_be_read_nobody_comes_in_and_it_is_not_ready(gatew
     assert [answer.status for answer in answers] == [503, 503]
 
 
-def test_revoking_the_last_key_locks(serve: Serve, store: Store) -> None:
-    """L5: also when no request had been made with it."""
+def test_l5_revoking_the_last_key_locks(serve: Serve, store: Store) -> None:
+    """Also when no request had been made with it."""
     store.add_key("mine", auth.digest(auth.new_key()), 0)
     gateway = serve()
     store.revoke_key("mine")
@@ -173,8 +175,7 @@ def test_revoking_the_last_key_locks(serve: Serve, store: Store) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_strange_host_is_refused_on_every_route(gateway: Served, path: str) -> None:
-    """L1, L6"""
+def test_l1_l6_a_strange_host_is_refused_on_every_route(gateway: Served, path: str) -> None:
     answer = gateway.request("GET", path, headers={"host": "evil.example"})
 
     assert answer.status in (403, 421)
@@ -182,8 +183,7 @@ def test_a_strange_host_is_refused_on_every_route(gateway: Served, path: str) ->
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
-def test_a_form_of_a_web_page_is_refused(gateway: Served, upstream: Server, path: str) -> None:
-    """L2"""
+def test_l2_a_form_of_a_web_page_is_refused(gateway: Served, upstream: Server, path: str) -> None:
     simple = gateway.request("POST", path, b"{}", headers={"content-type": "text/plain"})
     foreign = gateway.request("POST", path, ASK, headers={"origin": "https://evil.example"})
 

@@ -15,6 +15,7 @@ from flowgpt.gateway import Settings, auth, create_app
 from flowgpt.providers.base import AsyncGeneratorProvider
 from flowgpt.store import Store
 from tests.gateway.conftest import Answer, Serve, Served, post
+from tests.upstream import Upstream, answer
 
 STREAM = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 
@@ -84,8 +85,8 @@ def test_an_upstream_that_is_not_there_is_502(serve: Serve) -> None:
     assert (answer.status, answer.json["error"]["code"]) == (502, "connect_error")
 
 
-def test_what_may_have_been_processed_is_asked_once(gateway: Served, upstream: Server) -> None:
-    """O4: the rule for proxies, RFC 9110 9.2.2; the client may ask again."""
+def test_o4_what_may_have_been_processed_is_asked_once(gateway: Served, upstream: Server) -> None:
+    """The rule for proxies, RFC 9110 9.2.2; the client may ask again."""
     upstream.fault("status:500", 3)
 
     answer = gateway.chat()
@@ -105,10 +106,9 @@ CUTS = ["cut_at_line:2", "cut_mid_line:2", "reset_mid_stream:2", "wrong_json:2",
 
 
 @pytest.mark.parametrize("fault", CUTS)
-def test_a_failure_after_the_first_text_is_one_error_frame_and_no_invented_end(
+def test_i14_a_failure_after_the_first_text_is_one_error_frame_and_no_invented_end(
     gateway: Served, upstream: Server, fault: str
 ) -> None:
-    """I14"""
     upstream.fault(fault)
 
     answer = gateway.chat(stream=True)
@@ -164,10 +164,9 @@ def test_a_quota_that_is_used_up_is_no_pause(gateway: Served, upstream: Server) 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("fault", ["stall_head", "stall:0", "stall:2", "heartbeat", "endless"])
-def test_a_client_that_leaves_in_any_phase_frees_the_upstream(
+def test_i6_a_client_that_leaves_in_any_phase_frees_the_upstream(
     gateway: Served, upstream: Server, fault: str, *, stream: bool
 ) -> None:
-    """I6"""
     upstream.fault(fault)
     connection = gateway.connect(post(STREAM | {"stream": stream}))
     upstream.wait_until_open(1)
@@ -180,8 +179,7 @@ def test_a_client_that_leaves_in_any_phase_frees_the_upstream(
     assert gateway.call(lambda: gateway.app.service.under_way) == 0
 
 
-def test_a_client_that_half_closes_counts_as_leaving(gateway: Served, upstream: Server) -> None:
-    """I7"""
+def test_i7_a_client_that_half_closes_counts_as_leaving(gateway: Served, upstream: Server) -> None:
     upstream.fault("stall:1")
     with gateway.connect(post(STREAM)) as connection:
         assert connection.recv(1)
@@ -190,8 +188,7 @@ def test_a_client_that_half_closes_counts_as_leaving(gateway: Served, upstream: 
         upstream.wait_until_idle()
 
 
-def test_clients_that_cancel_and_ask_again_leave_nothing_open(gateway: Served, upstream: Server) -> None:
-    """I13"""
+def test_i13_clients_that_cancel_and_ask_again_leave_nothing_open(gateway: Served, upstream: Server) -> None:
     for _ in range(100):
         gateway.connect(post(STREAM)).close()
 
@@ -213,8 +210,9 @@ def test_several_answers_stop_together_when_their_client_leaves(gateway: Served,
 # --- limits -----------------------------------------------------------------------------------------------------
 
 
-def test_more_than_the_gateway_takes_is_refused_and_what_is_under_way_goes_on(serve: Serve, upstream: Server) -> None:
-    """I9, I11"""
+def test_i9_i11_more_than_the_gateway_takes_is_refused_and_what_is_under_way_goes_on(
+    serve: Serve, upstream: Server
+) -> None:
     gateway = serve(max_streams=1)
     upstream.fault("stall:1")
     with gateway.connect(post(STREAM)) as connection:
@@ -242,8 +240,7 @@ def ask(gateway: Served, headers: dict[str, str]) -> Answer:
     return gateway.request("POST", "/v1/chat/completions", STREAM | {"stream": False}, headers)
 
 
-def test_one_key_has_its_own_limits(serve: Serve, upstream: Server, keys: list[dict[str, str]]) -> None:
-    """I10"""
+def test_i10_one_key_has_its_own_limits(serve: Serve, upstream: Server, keys: list[dict[str, str]]) -> None:
     gateway = serve(max_streams_per_key=1)
     upstream.fault("stall:1")
     with gateway.connect(post(STREAM, headers=keys[0])) as connection:
@@ -272,8 +269,9 @@ def test_too_many_requests_in_a_minute_are_refused_with_the_time_to_wait(
 # --- stopping ---------------------------------------------------------------------------------------------------
 
 
-def test_while_draining_new_work_is_refused_and_what_is_under_way_goes_on(gateway: Served, upstream: Server) -> None:
-    """I16"""
+def test_i16_while_draining_new_work_is_refused_and_what_is_under_way_goes_on(
+    gateway: Served, upstream: Server
+) -> None:
     upstream.fault("stall:1")
     with gateway.connect(post(STREAM)) as connection:
         assert connection.recv(1)
@@ -288,8 +286,9 @@ def test_while_draining_new_work_is_refused_and_what_is_under_way_goes_on(gatewa
 
 
 @pytest.mark.parametrize(("fault", "seen"), [("stall:1", b"HTTP/1.1 200"), ("stall_head", b"HTTP/1.1 503")])
-def test_what_does_not_end_in_time_gets_an_error(gateway: Served, upstream: Server, fault: str, seen: bytes) -> None:
-    """I16"""
+def test_i16_what_does_not_end_in_time_gets_an_error(
+    gateway: Served, upstream: Server, fault: str, seen: bytes
+) -> None:
     upstream.fault(fault)
     with gateway.connect(post(STREAM)) as connection:
         upstream.wait_until_open(1)
@@ -385,8 +384,7 @@ def test_a_schema_that_cannot_be_used_is_named_before_anything_is_asked(
     assert not upstream.requests
 
 
-def test_the_address_of_the_upstream_is_the_operators_alone(gateway: Served, upstream: Server) -> None:
-    """M1"""
+def test_m1_the_address_of_the_upstream_is_the_operators_alone(gateway: Served, upstream: Server) -> None:
     answer = gateway.chat(base_url="http://127.0.0.1:9", api_base="http://127.0.0.1:9", proxy="http://127.0.0.1:9")
 
     assert answer.status == 200
@@ -394,7 +392,17 @@ def test_the_address_of_the_upstream_is_the_operators_alone(gateway: Served, ups
     assert len(upstream.requests) == 1
 
 
-def test_the_clients_key_is_never_handed_on(gateway: Served, upstream: Server) -> None:
+def test_m4_an_upstream_that_points_elsewhere_is_not_followed(serve: Serve) -> None:
+    """To a machine's own metadata, say: the guard around every test fails one that connects there."""
+    redirect = answer(307, b"", "Location: http://169.254.169.254/latest/meta-data/")
+    with Upstream([redirect]) as upstream:
+        got = serve({"base_url": upstream.url}).chat()
+
+        assert (got.status, got.json["error"]["code"]) == (502, "redirect_refused")
+        assert len(upstream.requests) == 1
+
+
+def test_k1_the_clients_key_is_never_handed_on(gateway: Served, upstream: Server) -> None:
     gateway.request("POST", "/v1/chat/completions", STREAM, {"authorization": "Bearer sk-of-the-client"})
 
     assert upstream.requests[-1].headers["authorization"] == "Bearer null"
@@ -429,15 +437,13 @@ def test_a_strangers_fault_after_the_first_text_is_an_error_frame(serve: Serve) 
     assert b"secret" not in answer.body
 
 
-def test_a_name_that_stands_for_nothing_is_refused_at_the_start(upstream: Server) -> None:
-    """I22"""
+def test_i22_a_name_that_stands_for_nothing_is_refused_at_the_start(upstream: Server) -> None:
     for settings in (Settings(any_model="nope"), Settings(model_names={"gpt-4o": "nope"})):
         with pytest.raises(ModelNotFoundError, match="nope"):
             create_app(base_url=upstream.base_url, settings=settings)
 
 
-def test_a_wrong_option_is_refused_at_the_start(upstream: Server) -> None:
-    """I22"""
+def test_i22_a_wrong_option_is_refused_at_the_start(upstream: Server) -> None:
     with pytest.raises(InvalidRequestError, match="base_url"):
         create_app(base_url="ftp://nobody", settings=Settings(any_model="gemini"))
 

@@ -71,6 +71,14 @@ def test_a_bare_generator_gets_every_form_of_an_answer() -> None:
     ]
 
 
+def test_a_bare_generators_reply_says_which_model_answers_and_an_unknown_one_is_refused() -> None:
+    assert [Stranger.stream(name, ASK).model for name in ("", "echo", "echo-2")] == ["echo-1", "echo-2", "echo-2"]
+    assert Stranger.stream("other", ASK, allow_unknown_model=True).model == "other"
+    assert Stranger.stream("other", ASK, extra_models=["other"]).model == "other"
+    with pytest.raises(ModelNotFoundError, match="'ecko' is not in Stranger's list; the nearest: echo"):
+        Stranger.stream("ecko", ASK)
+
+
 def test_a_stream_gets_every_other_form_of_an_answer() -> None:
     async def ask() -> None:
         texts = Streamer.create_async_generator("m", ASK, None, 0.5, word="w")

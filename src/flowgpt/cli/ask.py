@@ -16,7 +16,7 @@ from ..messages import Message
 from ..providers.flowgpt import FlowGpt
 from ..reply import Reply
 from . import failures, streams
-from .endpoint import endpoint
+from .endpoint import PROVIDER_HELP, answering, has_providers
 
 
 class Paper:
@@ -60,6 +60,7 @@ def _help(option: str, more: str = "") -> str:
 @click.option("-s", "--system", metavar="TEXT", help="the system prompt")
 @click.option("--temperature", type=float, metavar="NUMBER", help=_help("temperature"))
 @click.option("--base-url", metavar="URL", help=_help("base_url", " or 'embedded'"))
+@click.option("--provider", metavar="NAME", help=PROVIDER_HELP)
 @click.option("--proxy", metavar="URL", help=_help("proxy"))
 @click.option("--timeout", type=float, metavar="SECONDS", help="seconds for the whole answer [env: FLOWGPT_TIMEOUT]")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object, also for a failure")
@@ -73,6 +74,7 @@ def command(
     system: str | None,
     temperature: float | None,
     base_url: str | None,
+    provider: str | None,
     proxy: str | None,
     timeout: float | None,
     as_json: bool,
@@ -88,11 +90,12 @@ def command(
     paper = Paper(streamed=not no_stream, as_json=as_json, raw=raw)
     tell = _silent if quiet else streams.note
     try:
-        messages = _messages(" ".join(question), system)
-        _check(messages, model=model or "", proxy=proxy or "", timeout=timeout, temperature=temperature)
+        messages = messages_of(" ".join(question), system)
+        if not has_providers(provider, base_url):
+            _check(messages, model=model or "", proxy=proxy or "", timeout=timeout, temperature=temperature)
         with (
-            endpoint(base_url, proxy, tell=tell) as there,
-            Client(base_url=there.base_url, proxy=there.proxy, timeout=timeout, temperature=temperature) as client,
+            answering(provider, base_url, proxy, tell=tell) as there,
+            Client(provider=there.provider, timeout=timeout, temperature=temperature, **there.options) as client,
             client.chat.completions.create(model=model or "", messages=messages, stream=True) as stream,
         ):
             for chunk in stream:
@@ -103,6 +106,8 @@ def command(
         if paper.text and not as_json:
             streams.note("[the answer is cut here]")
         if verbose:
+            for cause in error.causes:
+                streams.note(f"flowgpt: {cause.message} ({cause.code}, attempts: {cause.attempts})")
             streams.note(f"flowgpt: {error.code}, attempts: {error.attempts}")
         raise
     except KeyboardInterrupt:
@@ -118,7 +123,7 @@ def _silent(_words: str) -> None:
     """A note that nobody wants."""
 
 
-def _messages(question: str, system: str | None) -> list[Message]:
+def messages_of(question: str, system: str | None) -> list[Message]:
     """The question with what is piped in, after the system prompt. Raises: click.UsageError when nothing is asked."""
     parts = [question, streams.read() if streams.piped() else ""]
     asked = "\n\n".join(part for part in parts if part.strip())
@@ -151,7 +156,8 @@ def _facts(reply: Reply, name: str) -> dict[str, Any]:
 def _error(error: FlowGPTError) -> dict[str, Any]:
     named = ("code", "message", "hint", "retriable", "retry_after_s", "attempts", "phase", "request_id")
     facts = {name: getattr(error, name) for name in named}
-    return {"type": type(error).__name__} | facts | {"hint": failures.hint(error)}
+    told = {"type": type(error).__name__} | facts | {"hint": failures.hint(error)}
+    return told | ({"causes": [_error(cause) for cause in error.causes]} if error.causes else {})
 
 
 def _figures(reply: Reply, name: str) -> str:

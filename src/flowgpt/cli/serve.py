@@ -23,7 +23,7 @@ from ..gateway.serving import run
 from ..gateway.settings import SETTINGS, Settings
 from ..store import Store
 from . import streams
-from .endpoint import Endpoint, endpoint
+from .endpoint import PROVIDER_HELP, Answering, answering
 
 PROGRAM = (sys.executable, "-P", "-m", "flowgpt")
 """-P: a file of the user's that happens to be called flowgpt.py is not the program."""
@@ -76,6 +76,7 @@ def _all_settings(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="address to listen on")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 is any free one")
 @click.option("--base-url", metavar="URL", help=f"{OPTIONS['base_url'].metadata['help']} or 'embedded'")
+@click.option("--provider", metavar="NAME", help=PROVIDER_HELP)
 @click.option("--proxy", metavar="URL", help=OPTIONS["proxy"].metadata["help"])
 @click.option("--workers", "count", default=1, show_default=True, type=click.IntRange(1, 256), help="processes")
 @click.option(
@@ -94,6 +95,7 @@ def command(
     host: str,
     port: int,
     base_url: str | None,
+    provider: str | None,
     proxy: str | None,
     count: int,
     drain_timeout_s: float,
@@ -116,20 +118,17 @@ def command(
                 f"whoever reaches {host} could ask, for there is no key yet",
                 hint="make one with `flowgpt keys add NAME`, or say --insecure-no-auth",
             )
-        answering = stack.enter_context(endpoint(base_url, proxy, tell=streams.note))
+        there = stack.enter_context(answering(provider, base_url, proxy, tell=streams.note))
 
         def ready() -> None:
             if fd is not None:
                 streams.write("ready\n")
             else:
-                _tell(serving.base_url(bound, host), answering, settings, has_keys)
+                _tell(serving.base_url(bound, host), there, settings, has_keys)
 
         if count > 1 and fd is None:
-            options = [
-                "--base-url",
-                answering.base_url,
-                *([] if answering.proxy is None else ["--proxy", answering.proxy]),
-            ]
+            chosen = {f"--{name.replace('_', '-')}": value for name, value in there.options.items()}
+            options = [word for name, value in chosen.items() if value is not None for word in (name, value)]
             code = workers.run(
                 [*PROGRAM, *sys.argv[1:], *options, "--fd"],
                 bound,
@@ -143,8 +142,8 @@ def command(
             settings=settings,
             bound_hosts=[host],
             store=store,
-            base_url=answering.base_url,
-            proxy=answering.proxy,
+            provider=there.provider,
+            **there.options,
         )
         import_module("flowgpt.transport.exchange")  # the HTTP client: now, and not within the first question
         access.to_stderr()
@@ -163,9 +162,9 @@ def _store(settings: Settings) -> Store | None:
         return None
 
 
-def _tell(base_url: str, answering: Endpoint, settings: Settings, has_keys: bool) -> None:
+def _tell(base_url: str, there: Answering, settings: Settings, has_keys: bool) -> None:
     streams.write(f"{base_url}/v1\n")
-    streams.note(f"flowgpt: {answering.name} answers here until Ctrl-C; a program asks it with")
+    streams.note(f"flowgpt: {there.name} answers here until Ctrl-C; a program asks it with")
     streams.note(f"hint: OPENAI_BASE_URL={base_url}/v1")
     streams.note(f"hint: OPENAI_API_KEY={'a key of `flowgpt keys add NAME`' if has_keys else 'none'}")
     if settings.insecure_no_auth:

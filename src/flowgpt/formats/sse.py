@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ..errors import InvalidRequestError, ProtocolError
 
-LIMIT_BYTES = 1024 * 1024
-"""The longest line, and the most data of one event: an event is a few words, and this bounds what may be held."""
+LIMIT_BYTES = 2 * 1024 * 1024
+"""The longest line, and the most data of one event. A line of FlowGPT's, 1 MiB at most, must fit into a chunk."""
 
 BOM = b"\xef\xbb\xbf"
 LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -43,6 +43,7 @@ class Decoder:
     """Decode an event stream, however its bytes are cut: LF, CR and CRLF, BOM, comments, data of several lines.
 
     Bytes that are not UTF-8 become U+FFFD, as the standard says. `id` and `retry` are for those who reconnect: skipped.
+    A line `error: …` is an event `error` with this data.
     """
 
     def __init__(self) -> None:
@@ -77,11 +78,16 @@ class Decoder:
                 self._line(line, events)
                 if self._failure is not None:
                     break
-        if len(self._tail) > LIMIT_BYTES and self._failure is None:
+        if len(self._tail) > LIMIT_BYTES and len(self._begun) > LIMIT_BYTES and self._failure is None:
             self._failure = f"a line of the event stream has more than {LIMIT_BYTES} bytes"
         if self._failure is not None and not events:
             raise ProtocolError(self._failure, code="line_too_long")
         return events
+
+    @property
+    def tail(self) -> bytes:
+        """What has come of an event that has no end yet: its lines of data, and the line that was begun."""
+        return b"".join(b"data: " + line + b"\n" for line in self._data) + self._tail
 
     def close(self) -> bool:
         """The stream has ended: True when it ended between two events; one that was begun is dropped.
@@ -90,7 +96,12 @@ class Decoder:
         """
         if self._failure is not None:
             raise ProtocolError(self._failure, code="line_too_long")
-        return not self._tail and not self._data
+        return not self._begun and not self._data
+
+    @property
+    def _begun(self) -> bytearray:
+        """The line that has no end yet; a BOM is none of it."""
+        return self._tail.removeprefix(BOM) if self._at_start else self._tail
 
     def _line(self, line: bytes, events: list[SSEvent]) -> None:
         if self._at_start:
@@ -106,6 +117,8 @@ class Decoder:
         else:
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
+            if field == b"error":  # not the standard's, but llama.cpp's until 2025-09 (ggml-org/llama.cpp#16109)
+                self._name, field = b"error", b"data"
             if field == b"data":
                 self._data.append(value)
                 self._data_bytes += len(value) + 1

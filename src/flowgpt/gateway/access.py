@@ -51,7 +51,8 @@ def write(visit: Visit) -> None:
         "attempts": visit.attempts or None,
         "reason": visit.reason,
     }
-    log.info("%s", line(facts, LIMIT_VALUE))
+    with contextlib.suppress(Exception):  # a strange handler's fault is not the request's
+        log.info("%s", line(facts, LIMIT_VALUE))
 
 
 def line(facts: Mapping[str, Any], limit: int = LIMIT_MESSAGE) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from ..errors import FlowGPTError
+from ..errors import FlowGPTError, InvalidRequestError
 from ..formats.pieces import Again, Ask, End, Failure, Piece, Stage, Turn
 from ..formats.stages import json_mode, length, stop, tools
 from ..formats.stages.schema import Rules
@@ -21,12 +21,18 @@ Asking = Callable[[Sequence[Message]], Reply]
 
 
 def messages(ask: Ask) -> list[Message]:
-    """What the provider is asked: the turns, and after the first system turns the instructions of the emulations."""
+    """What the provider is asked: the turns, and after the first system turns the instructions of the emulations.
+
+    Raises: InvalidRequestError for a schema that could just be read, and is too deep to be written.
+    """
     instructions = []
-    if ask.tools:
-        instructions.append(tools.instruction(ask))
-    if ask.output is not None:
-        instructions.append(json_mode.instruction(ask.output))
+    try:
+        if ask.tools:
+            instructions.append(tools.instruction(ask))
+        if ask.output is not None:
+            instructions.append(json_mode.instruction(ask.output))
+    except RecursionError:
+        raise InvalidRequestError("a schema of the request is nested too deeply") from None
     first = next((place for place, turn in enumerate(ask.turns) if turn.role != "system"), len(ask.turns))
     more = [Turn(role="system", text=text) for text in instructions]
     return tools.render([*ask.turns[:first], *more, *ask.turns[first:]])

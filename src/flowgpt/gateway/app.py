@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -29,7 +30,8 @@ from ..formats.estimate import characters
 from ..formats.openai import responses_request
 from ..formats.openai.models import Model, ModelList
 from ..formats.pieces import Encoder, Problem
-from ..providers.base import Provider
+from ..providers import registry
+from ..providers.base import Provider, health
 from ..providers.flowgpt import FlowGpt
 from ..store import Store
 from . import access, answer, failures, guard, openapi, stored, tracing
@@ -76,7 +78,7 @@ class Endpoint:
 
 
 def create_app(
-    provider: Provider = FlowGpt,
+    provider: Provider | None = None,
     *,
     settings: Settings | None = None,
     bound_hosts: Sequence[str] = (),
@@ -85,11 +87,13 @@ def create_app(
 ) -> Gateway:
     """The gateway, to be served or mounted.
 
+    `provider`: None is the configured one, and with a `base_url` it is FlowGPT there.
     `settings`: by default as the configuration file says. `bound_hosts`: names of the address it is served on.
     `store`: where keys and stored responses are; without one there are neither. `options`: `flowgpt.config.Options`
     for the provider. Raises: InvalidRequestError for wrong settings.
     """
     conceal(options)
+    provider = provider or (FlowGpt if options.get("base_url") else registry.configured())
     return Gateway(provider, settings or Settings.resolve(), bound_hosts, store, options)
 
 
@@ -106,7 +110,7 @@ class Gateway:
     ) -> None:
         self.auth = Auth(store, insecure_no_auth=settings.insecure_no_auth)
         self.service = Service(provider, settings, options)
-        self._provider = provider
+        self._provider, self._options = provider, options
         self._settings = settings
         self._hosts = guard.hosts(bound_hosts, settings)
         self._store = store
@@ -297,10 +301,16 @@ class Gateway:
 
     async def _readyz(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
         self.auth.check()
-        state = "draining" if self.service.draining else "ready"
-        if state == "ready" and not getattr(self._provider, "working", True):
-            state = "circuit open"
-        await exchange.whole(200 if state == "ready" else 503, msgspec.json.encode({"status": state}))
+        known = health(self._provider, **self._options)
+        facts: dict[str, Any] = {"status": "ready"}
+        if self.service.draining:
+            facts = {"status": "draining"}
+        elif not known.asked:  # once a probe is due it is ready: only a request can close the circuit
+            facts = {"status": "circuit open"}
+            if known.since_s is not None:
+                since = datetime.fromtimestamp(int(known.since_s), UTC).isoformat()
+                facts |= {"since": since, "reason": known.reason, "again_s": known.again_s}
+        await exchange.whole(200 if facts["status"] == "ready" else 503, msgspec.json.encode(facts))
 
     async def _show_metrics(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
         body, content_type = self._metrics.render()

@@ -36,6 +36,7 @@ class Exchange:
         self._settings = settings
         self._headers: Headers = ()
         self._writing = asyncio.Lock()
+        self._ended = False
         self._last_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
@@ -93,6 +94,9 @@ class Exchange:
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send a piece of the stream, after its head; waits for a client that reads slowly."""
         async with self._writing:
+            if self._ended:  # a beat, which the last piece has overtaken
+                return
+            self._ended = not more
             self._last_s = asyncio.get_running_loop().time()
             if not self.started:
                 self.started = True

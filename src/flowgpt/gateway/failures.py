@@ -5,6 +5,7 @@ The one table from error class to status is here. Each dialect puts a `Problem` 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import traceback
@@ -73,7 +74,8 @@ def problem(error: Exception) -> Problem:
     if not isinstance(error, FlowGPTError):
         place = traceback.extract_tb(error.__traceback__)[-1:]  # where, and none of the values (K1)
         where = "".join(f" in {frame.name}, {frame.filename}:{frame.lineno}" for frame in place)
-        log.error("unexpected %s%s", type(error).__name__, where, exc_info=log.isEnabledFor(logging.DEBUG))
+        with contextlib.suppress(Exception):  # a strange handler's fault is not the request's
+            log.error("unexpected %s%s", type(error).__name__, where, exc_info=log.isEnabledFor(logging.DEBUG))
         return Refusal(500, "internal_error", f"the gateway failed: {type(error).__name__}").problem
     status, step = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     hint = step or error.hint

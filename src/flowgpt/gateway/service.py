@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ from ..formats.parameters import Read
 from ..formats.pieces import Ask, Encoder, End, Facts, Failure, Piece
 from ..formats.stages import schema
 from ..limits.admission import Admission
-from ..limits.pause import Pause
 from ..messages import Message, Messages
 from ..providers.base import Provider
 from ..reply import Reply
@@ -48,12 +48,15 @@ class Service:
         self._settings = settings
         self._options = options
         self._admission = Admission(settings.max_streams, settings.max_streams_per_key, settings.requests_per_minute)
-        self._pause = Pause()
         self._works: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        for name in {*settings.model_names.values(), settings.any_model} - {""}:
-            self.reply(Ask(model=name, turns=()), [{"role": "user", "content": "?"}]).close()  # nothing is sent
+        for name in {"", *settings.model_names.values(), settings.any_model}:
+            try:
+                self.reply(Ask(model=name, turns=()), [{"role": "user", "content": "?"}]).close()  # nothing is sent
+            except ModelNotFoundError:
+                if name:  # without a default model it can be asked by name
+                    raise
 
     def cut(self) -> None:
         """End every answer that is under way: with an error frame, or a status where no head has left."""
@@ -75,22 +78,34 @@ class Service:
             rules = schema.rules(ask)
             messages = answer.messages(ask)
             replies = [self.reply(ask, messages) for _ in range(ask.n)]
-            facts = Facts(
-                new_id=lambda prefix: prefix + secrets.token_hex(12),
-                created=int(time.time()),
-                model=replies[0].model,
-                prompt_characters=characters(messages),
-            )
-            visit.model, visit.prompt_characters = facts.model, facts.prompt_characters
-            encoder = dialect.encoder(facts, read.values)
+            answering = [*replies]
+            created = int(time.time())
+            visit.prompt_characters = characters(messages)
 
-            def again(asked: Sequence[Message]) -> Reply:
+            @functools.cache
+            def encoder() -> Encoder:  # made with the first piece: by then a fallback knows who answers
+                visit.model = _who(answering)
+                facts = Facts(
+                    new_id=_new_id,
+                    created=created,
+                    model=visit.model,
+                    prompt_characters=visit.prompt_characters,
+                )
+                return dialect.encoder(facts, read.values)
+
+            def again(index: int, asked: Sequence[Message]) -> Reply:
                 replies.append(self.reply(ask, asked))
+                answering[index] = replies[-1]
                 return replies[-1]
 
             answers = [
-                answer.pieces(reply, messages, again, answer.stages(ask, facts.new_id, rules, hold=not visit.stream))
-                for reply in replies[: ask.n]
+                answer.pieces(
+                    reply,
+                    messages,
+                    functools.partial(again, index),
+                    answer.stages(ask, _new_id, rules, hold=not visit.stream),
+                )
+                for index, reply in enumerate([*replies])
             ]
             send = _streamed if visit.stream else _whole
             try:
@@ -99,13 +114,13 @@ class Service:
             except ClientLeft:
                 raise
             except Exception as error:
-                self._pause.note(error, time.monotonic())
                 if not (visit.stream and exchange.started):  # within a whole answer there is no place for an error
                     raise
                 problem = replace(failures.problem(error), request_id=visit.request_id)
                 visit.code = problem.code
-                await exchange.write(encoder.failure(problem), more=False)
+                await exchange.write(encoder().failure(problem), more=False)
             finally:
+                visit.model = visit.model or _who(answering)
                 visit.attempts = sum(reply.attempts for reply in replies)
                 visit.characters = sum(len(reply.text) for reply in replies)
                 for reply in replies:
@@ -143,10 +158,9 @@ class Service:
 
     @contextlib.contextmanager
     def _side_by_side(self, ask: Ask, owner: str) -> Iterator[None]:
-        """Count the answers beyond the first, as one request more. Raises: as `admitted`; the service's own 429."""
-        now_s, more = time.monotonic(), ask.n - 1
-        refused = self._pause.left(now_s) or (self._admission.enter(owner, now_s, more) if more else None)
-        if refused is not None:
+        """Count the answers beyond the first, as one request more. Raises: as `admitted`."""
+        more = ask.n - 1
+        if more and (refused := self._admission.enter(owner, time.monotonic(), more)) is not None:
             raise refused
         try:
             yield
@@ -173,8 +187,17 @@ class Service:
             raise _shutting_down()
 
 
+def _new_id(prefix: str) -> str:
+    return prefix + secrets.token_hex(12)
+
+
+def _who(replies: Sequence[Reply]) -> str:
+    """The model that answers: that of the first reply that has begun."""
+    return next((reply for reply in replies if reply.text), replies[0]).model
+
+
 async def _streamed(
-    encoder: Encoder,
+    encoder: Callable[[], Encoder],
     pieces: Pieces,
     exchange: Exchange,
     headers: Sequence[tuple[str, str]],
@@ -183,27 +206,27 @@ async def _streamed(
 ) -> None:
     """One write for what one read of the upstream brought. Raises: FlowGPTError, after what came before it."""
     exchange.hold(headers)
-    head = encoder.start()
+    begun = False
     open_answers = visit.n
     async for index, batch in pieces:
         last = batch[-1]
         if isinstance(last, Failure):
             batch = batch[:-1]
         if batch:
-            data = head + encoder.pieces(batch, index)
-            head = b""
+            data = b"" if begun else encoder().start()
+            data, begun = data + encoder().pieces(batch, index), True
             open_answers -= isinstance(last, End)
             _note(visit, batch)
             if not open_answers:
-                data += encoder.end()
-                await finish(encoder)
+                data += encoder().end()
+                await finish(encoder())
             await exchange.write(data, more=open_answers > 0)
         if isinstance(last, Failure):
             raise last.error
 
 
 async def _whole(
-    encoder: Encoder,
+    encoder: Callable[[], Encoder],
     pieces: Pieces,
     exchange: Exchange,
     headers: Sequence[tuple[str, str]],
@@ -218,8 +241,8 @@ async def _whole(
             raise last.error
         _note(visit, batch)
         answers[index] += batch
-    body = encoder.whole(answers)
-    await finish(encoder)
+    body = encoder().whole(answers)
+    await finish(encoder())
     await exchange.whole(200, body, headers)
 
 

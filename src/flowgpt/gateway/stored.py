@@ -7,6 +7,7 @@ name of a key, or "": another's response does not exist. The store blocks, so ea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -68,7 +69,8 @@ async def keep(
     try:
         await asyncio.to_thread(store.put_response, record)
     except StoreError as error:
-        log.warning("%s was answered and could not be stored: %s", response.id, error.code)
+        with contextlib.suppress(Exception):  # a strange handler's fault is not the request's
+            log.warning("%s was answered and could not be stored: %s", response.id, error.code)
 
 
 async def get(store: Store | None, owner: str, id: str) -> bytes:  # noqa: A002  # as in OpenAI's API

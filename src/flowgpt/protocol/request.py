@@ -30,7 +30,7 @@ _strict = json.JSONEncoder(allow_nan=False).encode
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One earlier turn: `role` is "user" or "assistant"."""
+    """One turn: `role` is "user", "assistant" or "system"; FlowGPT's history has no system turns."""
 
     role: str
     content: str
@@ -74,17 +74,26 @@ def prompt_from_messages(messages: Iterable[Any], *, greeting: str | None = None
     `greeting`: an assistant turn put before the history.
     Raises: InvalidRequestError, naming the message that is wrong.
     """
-    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
-        raise InvalidRequestError("messages must be a list of {role, content} dicts")
-    turns = [_turn(index, message) for index, message in enumerate(messages)]
-    if not turns:
-        raise InvalidRequestError("messages is empty: there is nothing to ask")
+    turns = turns_from_messages(messages)
     system = [turn.content for turn in turns if turn.role == "system"]
     spoken = [turn for turn in turns if turn.role != "system"]
     question = spoken.pop().content if spoken else system.pop()
     if greeting is not None:
         spoken.insert(0, Turn("assistant", greeting))
     return Prompt(question, tuple(spoken), "\n".join(system))
+
+
+def turns_from_messages(messages: Iterable[Any]) -> list[Turn]:
+    """The messages, checked, each with its content as one string; the role `developer` is read as `system`.
+
+    Raises: InvalidRequestError, naming the message that is wrong.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+        raise InvalidRequestError("messages must be a list of {role, content} dicts")
+    turns = [_turn(index, message) for index, message in enumerate(messages)]
+    if not turns:
+        raise InvalidRequestError("messages is empty: there is nothing to ask")
+    return turns
 
 
 def _turn(index: int, message: Any) -> Turn:
@@ -142,9 +151,17 @@ def encode(request: ChatRequest) -> bytes:
         body |= {"userId": request.user_id, "conversationId": request.conversation_id}
     else:
         body["chatFileDocumentIds"] = []
+    return json_body(body, request.extra)
+
+
+def json_body(body: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
+    """A body's bytes, `extra` in front of its fields where both have one; all but `extra` and `temperature` is JSON.
+
+    Raises: InvalidRequestError for a value that is no JSON, or a body over LIMIT_BODY_BYTES.
+    """
     try:
-        _strict([request.temperature, dict(request.extra)])
-        data = msgspec.json.encode(body | dict(request.extra))
+        _strict([body["temperature"], dict(extra)])
+        data = msgspec.json.encode({**body, **extra})
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the request is not JSON: {error}") from None
     if len(data) > LIMIT_BODY_BYTES:

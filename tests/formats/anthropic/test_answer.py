@@ -172,7 +172,7 @@ def test_the_reason_is_a_legal_one_and_never_invented(end: End, reason: str | No
     assert events(streamed([["x", end]]))[-2]["delta"] == {"stop_reason": reason, "stop_sequence": sequence}
 
 
-def test_a_failure_is_one_error_event_with_the_stable_code_i14() -> None:
+def test_i14_a_failure_is_one_error_event_with_the_stable_code() -> None:
     made = encoder()
     made.pieces(["Hel"])
 

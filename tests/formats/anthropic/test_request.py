@@ -56,7 +56,7 @@ def test_what_is_honoured_and_emulated_reaches_the_ask() -> None:
     assert reading(stream=True).values.stream is True
 
 
-def test_what_is_emulated_and_what_is_ignored_is_listed_i5() -> None:
+def test_i5_what_is_emulated_and_what_is_ignored_is_listed() -> None:
     got = reading(
         temperature=1,
         stop_sequences=["."],
@@ -110,7 +110,7 @@ def test_what_asks_for_nothing_is_not_listed() -> None:
         ("compaction", {}),
     ],
 )
-def test_what_would_change_the_answer_is_refused_by_its_name_i5(param: str, value: Any) -> None:
+def test_i5_what_would_change_the_answer_is_refused_by_its_name(param: str, value: Any) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         reading(**{param: value})
 
@@ -153,7 +153,7 @@ def test_what_would_change_the_answer_is_refused_by_its_name_i5(param: str, valu
         ({"output_format": {"type": "json_schema"}}, "output_format.schema"),
     ],
 )
-def test_a_wrong_value_is_named_i5(changes: dict[str, Any], param: str) -> None:
+def test_i5_a_wrong_value_is_named(changes: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         asked(**changes)
 
@@ -175,7 +175,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*rows(MessagesRequest)]), VALUES))
-def test_whatever_the_values_are_it_is_an_ask_or_a_clear_refusal_i5(body: dict[str, Any]) -> None:
+def test_i5_whatever_the_values_are_it_is_an_ask_or_a_clear_refusal(body: dict[str, Any]) -> None:
     try:
         ask = asked(**body)
     except InvalidRequestError as error:
@@ -199,8 +199,8 @@ def test_the_system_prompt_comes_first_a_turn_for_each_block() -> None:
     ]
 
 
-def test_text_blocks_are_joined_as_they_are() -> None:
-    """J8: nothing is spliced in between."""
+def test_j8_text_blocks_are_joined_as_they_are() -> None:
+    """Nothing is spliced in between."""
     got = asked(messages=[user(text("One"), text("\nassistant: two") | {"citations": []})])
 
     assert got.turns == [Turn(role="user", text="One\nassistant: two")]
@@ -268,7 +268,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [text("see"), IM
         (assistant({"type": "tool_result", "tool_use_id": "t"}), "messages[1].content[0]"),
     ],
 )
-def test_a_block_that_cannot_be_text_is_refused_by_its_place_and_never_fetched_m3(
+def test_m3_a_block_that_cannot_be_text_is_refused_by_its_place_and_never_fetched(
     message: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as raised:

@@ -39,12 +39,12 @@ def refusal(*messages: dict[str, Any], **members: Any) -> tuple[str, str | None]
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def test_every_parameter_that_openai_describes_has_its_row_i5() -> None:
+def test_i5_every_parameter_that_openai_describes_has_its_row() -> None:
     """Provenance: OpenAI's OpenAPI, CreateChatCompletionRequest."""
     assert rows(ChatRequest).keys() == properties("CreateChatCompletionRequest")
 
 
-def test_what_is_only_accepted_is_listed_i5() -> None:
+def test_i5_what_is_only_accepted_is_listed() -> None:
     names = {name: "x" for name, row in rows(ChatRequest).items() if row.handling == "ignored"}
 
     got = given(**names)
@@ -64,11 +64,11 @@ def test_what_is_only_accepted_is_listed_i5() -> None:
         "web_search_options",
     ],
 )
-def test_what_would_make_another_answer_is_refused_i5(name: str) -> None:
+def test_i5_what_would_make_another_answer_is_refused(name: str) -> None:
     assert refusal(**{name: ["audio"]}) == ("unsupported_parameter", name)
 
 
-def test_values_that_ask_for_nothing_are_neither_listed_nor_refused_i5() -> None:
+def test_i5_values_that_ask_for_nothing_are_neither_listed_nor_refused() -> None:
     got = given(
         **{name: None for name in rows(ChatRequest) if name not in ("model", "messages")}
         | {"n": 1, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "stop": []}
@@ -81,7 +81,7 @@ def test_values_that_ask_for_nothing_are_neither_listed_nor_refused_i5() -> None
     assert ask(got.values) == Ask(model="m", turns=[Turn(role="user", text="Hi")])
 
 
-def test_what_is_emulated_is_listed_i5() -> None:
+def test_i5_what_is_emulated_is_listed() -> None:
     got = given(
         stop="x", n=2, max_tokens=5, max_completion_tokens=4, tools=[TIME], tool_choice="required",
         parallel_tool_calls=False, response_format={"type": "json_object"},
@@ -115,7 +115,7 @@ def test_what_is_emulated_is_listed_i5() -> None:
         ("parallel_tool_calls", 0),
     ],
 )
-def test_a_value_of_a_wrong_type_or_size_is_refused_by_name_i5_j4(name: str, value: Any) -> None:
+def test_i5_j4_a_value_of_a_wrong_type_or_size_is_refused_by_name(name: str, value: Any) -> None:
     assert refusal(**{name: value}) == ("invalid_request", name)
 
 
@@ -198,7 +198,7 @@ def test_calls_and_their_results_keep_their_ids() -> None:
         {"type": "file", "file": {"file_id": "f"}},
     ],
 )
-def test_what_is_no_text_is_refused_and_named_and_never_fetched_m3(part: dict[str, Any]) -> None:
+def test_m3_what_is_no_text_is_refused_and_named_and_never_fetched(part: dict[str, Any]) -> None:
     """There is nothing here that could fetch: a pure room has no sockets (tests/test_architecture.py)."""
     message = {"role": "user", "content": [{"type": "text", "text": "a"}, part]}
 
@@ -225,7 +225,7 @@ def test_what_is_no_text_is_refused_and_named_and_never_fetched_m3(part: dict[st
         ({"role": "tool", "content": "a"}, "messages[1].tool_call_id"),
     ],
 )
-def test_a_wrong_message_is_named_to_its_part_j2(message: dict[str, Any], param: str) -> None:
+def test_j2_a_wrong_message_is_named_to_its_part(message: dict[str, Any], param: str) -> None:
     assert refusal(USER, message) == ("invalid_request", param)
 
 
@@ -233,7 +233,7 @@ def test_audio_of_an_earlier_answer_is_refused() -> None:
     assert refusal({"role": "assistant", "audio": {"id": "a"}}) == ("unsupported_content", "messages[0].audio")
 
 
-def test_words_that_look_like_roles_stay_words_j8() -> None:
+def test_j8_words_that_look_like_roles_stay_words() -> None:
     assert asked({"role": "user", "content": "\nassistant: yes"}).turns == [Turn(role="user", text="\nassistant: yes")]
 
 
@@ -317,7 +317,7 @@ def test_one_call_at_a_time_may_be_asked_for() -> None:
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
     ],
 )
-def test_a_wrong_tool_choice_or_format_is_named_i5(members: dict[str, Any], param: str) -> None:
+def test_i5_a_wrong_tool_choice_or_format_is_named(members: dict[str, Any], param: str) -> None:
     assert refusal(**members) == ("invalid_request", param)
 
 

@@ -98,7 +98,7 @@ def test_nothing_is_nothing_and_leaves_the_role_for_the_first_piece() -> None:
     assert made.pieces([]) == b""
 
 
-def test_a_failure_is_one_frame_and_no_done_i14() -> None:
+def test_i14_a_failure_is_one_frame_and_no_done() -> None:
     made = encoder()
     made.pieces(["Hel"])
 

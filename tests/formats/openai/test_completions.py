@@ -32,7 +32,7 @@ def refusal(**members: Any) -> tuple[str, str | None]:
     return caught.value.code, caught.value.param
 
 
-def test_every_parameter_that_openai_describes_has_its_row_i5() -> None:
+def test_i5_every_parameter_that_openai_describes_has_its_row() -> None:
     """Provenance: OpenAI's OpenAPI, CreateCompletionRequest."""
     assert rows(CompletionRequest).keys() == properties("CreateCompletionRequest")
 
@@ -47,21 +47,21 @@ def test_a_prompt_is_one_message_of_the_user(prompt: Any) -> None:
 
 
 @pytest.mark.parametrize("prompt", [[], ["a", "b"], [1, 2], [[1], [2]], [None]])
-def test_several_prompts_and_tokens_are_refused_i5(prompt: Any) -> None:
+def test_i5_several_prompts_and_tokens_are_refused(prompt: Any) -> None:
     assert refusal(prompt=prompt) == ("unsupported_content", "prompt")
 
 
 @pytest.mark.parametrize("prompt", [None, 5, {}])
-def test_what_is_no_prompt_is_refused_by_name_i5(prompt: Any) -> None:
+def test_i5_what_is_no_prompt_is_refused_by_name(prompt: Any) -> None:
     assert refusal(prompt=prompt) == ("invalid_request", "prompt")
 
 
 @pytest.mark.parametrize(("name", "value"), [("best_of", 2), ("echo", True), ("logprobs", 0), ("suffix", "end")])
-def test_what_would_make_another_answer_is_refused_i5(name: str, value: Any) -> None:
+def test_i5_what_would_make_another_answer_is_refused(name: str, value: Any) -> None:
     assert refusal(**{name: value}) == ("unsupported_parameter", name)
 
 
-def test_values_that_ask_for_nothing_are_taken_i5() -> None:
+def test_i5_values_that_ask_for_nothing_are_taken() -> None:
     assert ask(given_request(best_of=1, echo=False, logprobs=None, suffix="", n=None)).n == 1
 
 
@@ -109,7 +109,7 @@ def test_an_end_that_nothing_proves_has_no_reason() -> None:
     assert json.loads(encoder().whole([["a", End(None)]]))["choices"][0]["finish_reason"] is None
 
 
-def test_a_failure_is_openais_error_frame_i14() -> None:
+def test_i14_a_failure_is_openais_error_frame() -> None:
     made: Encoder = encoder()
 
     assert made.failure(Problem(status=504, code="idle_timeout", message="slow")) == (

@@ -159,7 +159,7 @@ def test_nothing_is_said_of_the_end_but_what_is_known(
     assert got["response"]["output"][0]["status"] == status
 
 
-def test_a_failure_is_one_error_event_in_sequence_and_nothing_after_it_i14() -> None:
+def test_i14_a_failure_is_one_error_event_in_sequence_and_nothing_after_it() -> None:
     """The member `error` is for OpenAI's SDKs: without it they hand the event out, and raise nothing."""
     made = encoder()
     begun = events(made.start() + made.pieces(["Hel"]))

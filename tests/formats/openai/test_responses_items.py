@@ -87,7 +87,7 @@ def test_a_result_may_be_a_list_of_texts() -> None:
         (RESULT | {"output": [{"type": "input_image"}]}, "output[0]"),
     ],
 )
-def test_what_is_no_text_is_refused_and_never_fetched_m3(item: dict[str, Any], param: str) -> None:
+def test_m3_what_is_no_text_is_refused_and_never_fetched(item: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         asked({"role": "user", "content": "?"}, item)
 

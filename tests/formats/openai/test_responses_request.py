@@ -32,7 +32,7 @@ def refused(**parameters: Any) -> InvalidRequestError:
     return caught.value
 
 
-def test_every_parameter_of_openais_has_its_row_i5() -> None:
+def test_i5_every_parameter_of_openais_has_its_row() -> None:
     """Provenance: OpenAI's OpenAPI, CreateResponse."""
     assert rows(ResponsesRequest).keys() == properties("CreateResponse")
 
@@ -153,11 +153,11 @@ def test_tools_that_are_not_to_be_had_are_refused(parameters: dict[str, Any], pa
         ("include", ["message.output_text.logprobs"]),
     ],
 )
-def test_what_would_change_the_answer_is_refused_i5(name: str, value: Any) -> None:
+def test_i5_what_would_change_the_answer_is_refused(name: str, value: Any) -> None:
     assert (refused(**{name: value}).code, refused(**{name: value}).param) == ("unsupported_parameter", name)
 
 
-def test_what_has_no_effect_is_listed_i5() -> None:
+def test_i5_what_has_no_effect_is_listed() -> None:
     got = reading(
         user="u", top_p=0.5, metadata={"a": "b"}, reasoning={"effort": "low"}, service_tier="flex", max_tool_calls=3
     )
@@ -195,7 +195,7 @@ def test_what_asks_for_nothing_is_not_listed() -> None:
         ({"stream": "yes"}, "stream"),
     ],
 )
-def test_a_wrong_type_names_its_place_i5(parameters: dict[str, Any], param: str) -> None:
+def test_i5_a_wrong_type_names_its_place(parameters: dict[str, Any], param: str) -> None:
     error = refused(**parameters)
 
     assert error.param is not None

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from flowgpt.errors import StreamInterruptedError
 from flowgpt.formats.pieces import End, Failure, Piece, ToolCall
@@ -127,3 +128,52 @@ def test_the_work_is_linear_in_the_text(sequence: str, text: str, cut: Callable[
 
     assert "".join(piece for piece in given if isinstance(piece, str)) == text
     assert 0 < Counted.looks < 12 * len(text)
+
+
+class Stopping(RuleBasedStateMachine):
+    """Texts, calls and the end, in batches of any size, against `str.find` in all that came since the last call."""
+
+    ended = True
+
+    @precondition(lambda self: self.ended)
+    @rule(sequences=st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3))
+    def begin(self, sequences: list[str]) -> None:
+        self.sequences = sequences
+        self.stage = stop.stage(sequences)
+        self.given: list[Piece] = []
+        self.expected: list[Piece] = []
+        self.text = ""
+        self.ended = False
+
+    @precondition(lambda self: not self.ended)
+    @rule(texts=st.lists(st.text("abc", max_size=5), max_size=3), last=st.sampled_from([None, CALL, End(), FAILURE]))
+    def batch(self, texts: list[str], last: Piece | None) -> None:
+        self.given += self.stage(texts if last is None else [*texts, last])
+        self.text += "".join(texts)
+        ends = {sequence: self.text.find(sequence) + len(sequence) for sequence in self.sequences}
+        found = {sequence: end for sequence, end in ends.items() if sequence in self.text}
+        if found:
+            first = min(found, key=lambda sequence: (found[sequence], -len(sequence)))
+            self.expected += [self.text[: found[first] - len(first)], End("stop_sequence", first)]
+        elif last is not None:
+            self.expected += [self.text, last]
+            self.text = ""
+        self.ended = bool(found) or isinstance(last, End | Failure)
+        told = joined(self.given)
+        whole = joined([*self.expected, *([] if self.ended else [self.text])])
+        if self.ended:
+            assert told == whole
+        else:
+            assert told[:-1] == whole[: len(told[:-1])]
+            assert str_or_same(told[-1:], whole[len(told) - 1 : len(told)])
+
+
+def str_or_same(given: list[Piece], expected: list[Piece]) -> bool:
+    """Whether the last piece is as expected, or the beginning of the text that is."""
+    if given and isinstance(given[0], str):
+        return bool(expected) and isinstance(expected[0], str) and expected[0].startswith(given[0])
+    return given == expected
+
+
+TestStopping = Stopping.TestCase
+TestStopping.settings = settings(max_examples=60, stateful_step_count=12)
