@@ -326,7 +326,6 @@ def test_no_file_is_named_for_nothing() -> None:
 MIRRORLESS = {
     "__main__": "one line; tests/cli runs it as a process",
     "formats.pieces": "values only; every test of a stage or an encoder is made of them",
-    "gateway.dialects": "a table only; tests/gateway asks in each dialect",
     "gateway.visit": "one record only; tests/gateway/test_access.py and test_metrics.py show it",
     "version": "one line; what users see of it is compared in tests/cli and tests/providers",
 }

@@ -274,9 +274,14 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(f"PRAGMA user_version = {version + 1}")
 
 
+def sqlite() -> tuple[str, bool]:
+    """SQLite's version, and whether its WAL is sound when several processes write: from 3.51.3 on (N8)."""
+    return sqlite3.sqlite_version, sqlite3.sqlite_version_info >= (3, 51, 3)
+
+
 def _set_journal(connection: sqlite3.Connection) -> None:
     """WAL, unless this SQLite may corrupt a file with it when several processes write, as ours do (N8)."""
-    mode = "wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "delete"
+    mode = "wal" if sqlite()[1] else "delete"
     [[current]] = connection.execute("PRAGMA journal_mode").fetchall()
     if current == mode:
         return

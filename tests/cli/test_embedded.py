@@ -94,8 +94,7 @@ def test_an_upstream_that_is_no_address_is_told_too(start: Start) -> None:
     assert words.startswith(b"flowgpt: the upstream must be an http or https address")
 
 
-def test_whoever_opens_it_to_the_network_is_warned(start: Start) -> None:
-    """L5"""
+def test_l5_whoever_opens_it_to_the_network_is_warned(start: Start) -> None:
     child = start("embedded", "--port", "0", "--host", "0.0.0.0")
     base_url(child)
     child.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The program as a whole: its words, its edge, and what it does in bad company (J10)."""
+"""The program as a whole: its words, its edge, and what it does in bad company."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_help_names_every_option_command_and_exit_code(invoke: Invoke, word: str
 
 
 def test_a_word_that_is_a_command_is_the_command(server: Server, invoke: Invoke) -> None:
-    assert invoke("models").stdout.startswith("model ")
+    assert invoke("models").stdout.startswith("flowgpt: working\n\nmodel ")
     assert list(server.requests) == []
 
 
@@ -133,7 +133,7 @@ def test_a_misspelt_command_is_a_usage_error_that_names_it(server: Server, invok
     assert list(server.requests) == []
 
 
-def test_a_warning_is_one_line(server: Server, configure: Write) -> None:
+def test_k9_a_warning_is_one_line(server: Server, configure: Write) -> None:
     configure("api_key = 'a key'\n")  # which others may read, K9
     done = shell("flowgpt hi", python="")
 
@@ -147,7 +147,7 @@ def test_a_warning_is_one_line(server: Server, configure: Write) -> None:
 
 
 def test_what_nobody_expected_is_one_line_without_a_traceback(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise RuntimeError("with a secret in it")
 
     monkeypatch.setattr(models, "Client", fail)
@@ -159,7 +159,7 @@ def test_what_nobody_expected_is_one_line_without_a_traceback(invoke: Invoke, mo
     assert "secret" not in result.stderr
 
 
-def test_a_pipe_that_closes_in_the_answer_ends_quietly(server: Server) -> None:
+def test_j10_a_pipe_that_closes_in_the_answer_ends_quietly(server: Server) -> None:
     server.fault("endless")
     done = shell("flowgpt hi | head -c 5")
 
@@ -168,7 +168,7 @@ def test_a_pipe_that_closes_in_the_answer_ends_quietly(server: Server) -> None:
 
 
 @pytest.mark.parametrize("words", ["--help", "models -q", "--json hi"])
-def test_a_pipe_that_was_closed_before_ends_quietly_too(server: Server, start: Start, words: str) -> None:
+def test_j10_a_pipe_that_was_closed_before_ends_quietly_too(server: Server, start: Start, words: str) -> None:
     read, write = os.pipe()
     os.close(read)
     child = start(*words.split(), stdout=write)
@@ -176,6 +176,25 @@ def test_a_pipe_that_was_closed_before_ends_quietly_too(server: Server, start: S
 
     assert (child.communicate(timeout=30)[1], child.returncode) == (b"", 141)
     server.wait_until_idle()
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "code"),
+    [
+        ("flowgpt < /dev/zero", "standard input is larger than 4,194,304 bytes", 2),
+        ("head -c 9 /dev/urandom | tr -c 'x' '\\377' | flowgpt ask", "standard input is not UTF-8, at byte 0", 2),
+        ("mkfifo pipe; (printf Hello > pipe &); flowgpt < pipe", "", 0),
+    ],
+    ids=["J9 without end", "J9 binary", "J9 a FIFO"],
+)
+def test_what_a_question_is_read_from_may_be_no_text_of_people(
+    server: Server, tmp_path: Path, line: str, words: str, code: int
+) -> None:
+    done = shell(f"cd {shlex.quote(str(tmp_path))}; {line}")
+
+    assert (done.returncode, len(list(server.requests))) == (code, int(code == 0))
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.usefixtures("server")
@@ -186,7 +205,7 @@ def test_an_output_that_is_full_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
-def test_a_standard_stream_that_is_closed_is_no_failure(server: Server, closed: str) -> None:
+def test_j10_a_standard_stream_that_is_closed_is_no_failure(server: Server, closed: str) -> None:
     done = shell(f"flowgpt 'is this on?' {closed}")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -196,13 +215,13 @@ def test_a_standard_stream_that_is_closed_is_no_failure(server: Server, closed: 
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("words", ["hi", "--json hi", "--no-stream hi", "models", "embedded --port 0"])
-def test_an_answer_for_a_closed_stdout_is_a_failure(words: str) -> None:
+def test_j10_an_answer_for_a_closed_stdout_is_a_failure(words: str) -> None:
     done = shell(f"flowgpt {words} >&-")
 
     assert (done.returncode, done.stderr) == (1, "flowgpt: cannot go on: standard output is closed\n")
 
 
-def test_with_all_streams_closed_the_embedded_server_still_starts() -> None:
+def test_j10_with_all_streams_closed_the_embedded_server_still_starts() -> None:
     """It answers, but nobody takes the answer: no 5, as when nobody answers."""
     assert shell("flowgpt hi <&- >&- 2>&-").returncode == 1
 
@@ -210,7 +229,7 @@ def test_with_all_streams_closed_the_embedded_server_still_starts() -> None:
 @pytest.mark.parametrize(
     "env", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}]
 )
-def test_a_locale_without_the_letters_shows_them_escaped(server: Server, env: dict[str, str]) -> None:
+def test_j10_a_locale_without_the_letters_shows_them_escaped(server: Server, env: dict[str, str]) -> None:
     done = shell("echo 'naïve' | flowgpt ask", **env)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -237,7 +256,7 @@ def test_alone_on_a_terminal_it_shows_help() -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_on_a_terminal_a_question_is_answered_without_waiting_for_input() -> None:
+def test_j10_on_a_terminal_a_question_is_answered_without_waiting_for_input() -> None:
     with Screen("is this on?") as screen:
         assert screen.read().endswith("question: is this on?\n")
         assert screen.child.wait(20) == 0
@@ -251,7 +270,7 @@ def test_on_a_terminal_a_question_is_answered_without_waiting_for_input() -> Non
         ("models", "gemini-pro          google-gemini"),
     ],
 )
-def test_a_terminal_of_20_columns_without_colour_is_wide_enough(
+def test_j10_a_terminal_of_20_columns_without_colour_is_wide_enough(
     words: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No id is cut: it is there to be copied."""
@@ -265,7 +284,7 @@ def test_a_terminal_of_20_columns_without_colour_is_wide_enough(
     assert "Traceback" not in shown
 
 
-def test_ctrl_c_keeps_what_came_and_closes_the_connection(server: Server) -> None:
+def test_j10_ctrl_c_keeps_what_came_and_closes_the_connection(server: Server) -> None:
     server.fault("stall:3")
     with Screen("hi") as screen:
         screen.read(until="flowgpt's ")
@@ -277,7 +296,7 @@ def test_ctrl_c_keeps_what_came_and_closes_the_connection(server: Server) -> Non
 
 
 @pytest.mark.parametrize("module", ["click", "flowgpt.client", "flowgpt.cli.program", "flowgpt.cli.models"])
-def test_ctrl_c_while_the_program_loads_is_one_word(module: str) -> None:
+def test_j10_ctrl_c_while_the_program_loads_is_one_word(module: str) -> None:
     code = (
         "import signal, sys\n"
         "class Slow:\n"
@@ -293,7 +312,7 @@ def test_ctrl_c_while_the_program_loads_is_one_word(module: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"interrupted\n")
 
 
-def test_ctrl_c_in_json_is_still_one_object(server: Server, start: Start) -> None:
+def test_j10_ctrl_c_in_json_is_still_one_object(server: Server, start: Start) -> None:
     server.fault("stall:3")
     child = start("--json", "hi")
     server.wait_until_open(1)

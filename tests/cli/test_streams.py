@@ -26,20 +26,18 @@ def stdin(data: bytes) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(data))
 
 
-def test_an_answer_commands_no_terminal() -> None:
-    """E14: ANSI, OSC, C1 and bidi."""
+def test_e14_an_answer_commands_no_terminal() -> None:
+    """ANSI, OSC, C1 and bidi."""
     assert streams.plain(ESCAPES) == "a[31mred[0m]0;title2J\nb\tcgnp.exex"
 
 
 @pytest.mark.parametrize("place", range(len(ESCAPES) + 1))
-def test_an_escape_that_is_split_over_texts_commands_nothing_either(place: int) -> None:
-    """E14"""
+def test_e14_an_escape_that_is_split_over_texts_commands_nothing_either(place: int) -> None:
     assert streams.plain(ESCAPES[:place]) + streams.plain(ESCAPES[place:]) == streams.plain(ESCAPES)
 
 
 @given(st.text())
-def test_only_controls_and_directions_are_taken_from_a_text(text: str) -> None:
-    """E14"""
+def test_e14_only_controls_and_directions_are_taken_from_a_text(text: str) -> None:
     kept = streams.plain(text)
 
     assert all(char in "\n\t" or unicodedata.category(char) != "Cc" for char in kept)
@@ -67,10 +65,9 @@ def test_standard_input_is_read_as_utf8_without_its_last_newlines(monkeypatch: p
         (b"a" * (streams.LIMIT_STDIN_BYTES + 1), "standard input is larger than 4,194,304 bytes"),
     ],
 )
-def test_standard_input_that_cannot_be_a_question_is_an_error(
+def test_j9_standard_input_that_cannot_be_a_question_is_an_error(
     monkeypatch: pytest.MonkeyPatch, data: bytes, words: str
 ) -> None:
-    """J9"""
     monkeypatch.setattr(sys, "stdin", stdin(data))
 
     with pytest.raises(InvalidRequestError) as caught:
@@ -80,8 +77,7 @@ def test_standard_input_that_cannot_be_a_question_is_an_error(
     assert caught.value.hint
 
 
-def test_closed_streams_take_and_give_nothing_but_an_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """J10"""
+def test_j10_closed_streams_take_and_give_nothing_but_an_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
 
@@ -95,8 +91,7 @@ def test_closed_streams_take_and_give_nothing_but_an_answer_is_an_error(monkeypa
     assert caught.value.errno == errno.EBADF
 
 
-def test_what_a_locale_has_no_bytes_for_is_shown_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """J10"""
+def test_j10_what_a_locale_has_no_bytes_for_is_shown_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", screen)
 

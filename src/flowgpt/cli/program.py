@@ -21,7 +21,9 @@ from . import failures, streams
 
 COMMANDS: Mapping[str, str] = {
     "ask": "ask a question, whatever its first word",
+    "doctor": "find what is wrong, with one request",
     "embedded": "run the embedded server",
+    "explain": "show the request of a question, and send nothing",
     "keys": "make, list and revoke the gateway's keys",
     "models": "list the models and aliases",
     "serve": "serve the models as OpenAI's and Anthropic's API do",
