@@ -64,8 +64,7 @@ def test_it_works_inside_a_running_event_loop() -> None:
         assert asyncio.run(notebook(upstream)) == ["a", "b"]
 
 
-def test_nothing_is_sent_before_the_first_text_is_asked_for() -> None:
-    """H6"""
+def test_h6_nothing_is_sent_before_the_first_text_is_asked_for() -> None:
     with Upstream([reply("a")]) as upstream:
         asked(upstream)
         reading = Batches(FlowGpt.stream(messages=ASK, base_url=upstream.url))
@@ -76,8 +75,8 @@ def test_nothing_is_sent_before_the_first_text_is_asked_for() -> None:
         assert upstream.connections == 0
 
 
-def test_leaving_early_closes_the_connection_at_once() -> None:
-    """H3: the loop variable is gone at the break; no collection is needed."""
+def test_h3_leaving_early_closes_the_connection_at_once() -> None:
+    """The loop variable is gone at the break; no collection is needed."""
     with Upstream([CHUNKED, chunk(event("a")), HUNG_UP]) as upstream:
         for text in asked(upstream):
             assert text == "a"
@@ -141,8 +140,7 @@ def test_closing_closes_a_source_that_waits_to_be_read_on() -> None:
     assert closed
 
 
-def test_an_exception_of_the_consumer_is_its_own_and_closes_the_connection() -> None:
-    """H9"""
+def test_h9_an_exception_of_the_consumer_is_its_own_and_closes_the_connection() -> None:
     with Upstream([CHUNKED, chunk(event("a")), HUNG_UP]) as upstream:
         with pytest.raises(ZeroDivisionError):
             assert [1 / 0 for _ in asked(upstream)]
@@ -176,8 +174,8 @@ def test_the_end_and_a_failure_are_told_again() -> None:
             next(bad)
 
 
-def test_only_so_many_batches_are_read_ahead() -> None:
-    """H15: a reader that stops stops the source, once AHEAD batches wait."""
+def test_h15_only_so_many_batches_are_read_ahead() -> None:
+    """A reader that stops stops the source, once AHEAD batches wait."""
     made = []
 
     async def texts() -> AsyncIterator[str]:
@@ -361,8 +359,8 @@ def test_a_loop_thread_can_be_stopped_as_soon_as_it_exists() -> None:
 # Signals, forks, exits
 
 
-def test_ctrl_c_in_the_reader_closes_the_connection() -> None:
-    """J10: in the middle of a reply, and the reader's exception is the KeyboardInterrupt."""
+def test_j10_ctrl_c_in_the_reader_closes_the_connection() -> None:
+    """In the middle of a reply, and the reader's exception is the KeyboardInterrupt."""
     gate = Gate()
 
     def interrupt() -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 import textwrap
 import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import uvloop
 
-from flowgpt import FlowGpt
+from flowgpt import AuthenticationError, FlowGpt, StreamInterruptedError
+from flowgpt.gateway.app import create_app
+from flowgpt.gateway.settings import Settings
 from flowgpt.messages import Messages
+from flowgpt.providers.base import AsyncGeneratorProvider
+from tests.gateway.conftest import Served
 from tests.transport.calls import ask, limits
-from tests.upstream import CHUNKED, HUNG_UP, Script, Upstream, chunk, event, reply
+from tests.upstream import CHUNKED, FIN, HUNG_UP, Gate, Script, Upstream, answer, chunk, event, reply
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 ASKED: Messages = [{"role": "user", "content": "?"}]
@@ -372,6 +378,22 @@ def test_h3_who_leaves_a_reply_hangs_up_at_once(how: str, loop: str) -> None:
         runner.run(main(upstream))
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("where", ["here", "in another thread", "in a cycle"])
+def test_h5_h21_a_reply_that_is_dropped_after_a_read_hangs_up(where: str, loop: str) -> None:
+    async def main(upstream: Upstream) -> None:
+        kept = [ask(upstream.url)]
+        await kept[0].next()
+        if where == "in a cycle":
+            kept[0].kept = kept[0]  # type: ignore[attr-defined]
+        await asyncio.to_thread(kept.clear) if where == "in another thread" else kept.clear()
+        gc.collect()
+        await upstream.hung_up()
+
+    with Upstream(OPEN) as upstream, asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(main(upstream))
+
+
 def test_a_reply_that_is_over_is_held_by_nobody() -> None:
     """No timer, pool or task keeps what has been read or left."""
 
@@ -417,3 +439,113 @@ def test_h8_a_timeout_around_one_step_is_the_callers(loop: str) -> None:
 
     with Upstream(OPEN) as upstream, asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         assert runner.run(main(upstream)) == ["a", "b"]
+
+
+# --- used wrongly, and from within ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_h7_a_generator_that_is_used_wrongly_says_so_and_goes_on(loop: str) -> None:
+    """What Python's own generators say: `create_async_generator` gives one."""
+    gate = Gate()
+
+    async def main(upstream: Upstream) -> list[str]:
+        texts = FlowGpt.create_async_generator("", ASKED, base_url=upstream.url)
+        with pytest.raises(TypeError, match="just-started"):
+            await texts.asend("too early")  # type: ignore[arg-type]
+        seen = [await anext(texts), await texts.asend("ignored")]  # type: ignore[arg-type]
+        first = asyncio.ensure_future(anext(texts))
+        await gate.reached()
+        for second in (anext(texts), texts.aclose(), texts.athrow(KeyError)):
+            with pytest.raises(RuntimeError, match="already running"):
+                await second
+        gate.open()
+        seen.append(await first)
+        await texts.aclose()
+        await texts.aclose()
+        assert [text async for text in texts] == []
+        await upstream.hung_up()
+        return seen
+
+    script: Script = [CHUNKED + chunk(event("a")) + chunk(event("b")), gate, chunk(event("c")), HUNG_UP]
+    with Upstream(script) as upstream, asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        assert runner.run(main(upstream)) == ["a", "b", "c"]
+
+
+def test_h7_a_generator_that_failed_is_at_its_end() -> None:
+    async def main(upstream: Upstream) -> list[str]:
+        texts = FlowGpt.create_async_generator("", ASKED, base_url=upstream.url)
+        with pytest.raises(StreamInterruptedError):
+            assert [text async for text in texts]
+        return [text async for text in texts]
+
+    with Upstream([CHUNKED + chunk(event("a")), FIN]) as upstream:
+        assert asyncio.run(main(upstream)) == []
+
+
+class Handler(logging.Handler):
+    """Does `act` at each record, and lets its fault out."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.calls = 0
+        self._act = act
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.calls += 1
+        self._act()
+
+
+@pytest.fixture
+def handled() -> Iterator[Callable[[Callable[[], object]], Handler]]:
+    """Adds a handler to the package's logger."""
+    log = logging.getLogger("flowgpt")
+    added: list[Handler] = []
+
+    def add(act: Callable[[], object]) -> Handler:
+        added.append(Handler(act))
+        log.addHandler(added[-1])
+        return added[-1]
+
+    yield add
+    for handler in added:
+        log.removeHandler(handler)
+
+
+@pytest.mark.parametrize("how", ["raises", "logs", "asks"])
+def test_h20_a_handler_that_raises_or_calls_back_is_no_fault_of_the_reply(
+    how: str, handled: Callable[[Callable[[], object]], Handler]
+) -> None:
+    def act() -> object:
+        if how == "asks":
+            return list(FlowGpt.create_completion("", ASKED, base_url=upstream.url))
+        if how == "logs":
+            logging.getLogger("flowgpt.transport").debug("again")  # and so again, without end
+        raise OSError("disk full")
+
+    with Upstream([answer("401 No", b"no")], [reply("good")]) as upstream:
+        handler = handled(act)
+        with pytest.raises(AuthenticationError) as refused:
+            asyncio.run(FlowGpt.create_async("", ASKED, base_url=upstream.url))
+        assert refused.value.__context__ is None
+        assert asyncio.run(FlowGpt.create_async("", ASKED, base_url=upstream.url)) == "good"
+        assert handler.calls >= 1
+
+
+def test_h20_a_handler_that_raises_is_no_fault_of_the_gateway(
+    handled: Callable[[Callable[[], object]], Handler],
+) -> None:
+    class Faulty(AsyncGeneratorProvider):
+        @classmethod
+        async def create_async_generator(cls, model, messages, *_, **options):  # type: ignore[no-untyped-def,override]
+            if messages[-1]["content"] == "fail":
+                raise ValueError
+            yield "good"
+
+    def act() -> None:
+        raise OSError("disk full")
+
+    handler = handled(act)
+    with Served(lambda: create_app(Faulty, settings=Settings())) as gateway:
+        assert [gateway.chat("fail").status, gateway.chat("answer").status] == [500, 200]
+    assert handler.calls >= 3  # one word of the fault, and one for each request
