@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import pickle
 import re
 import subprocess
@@ -18,7 +20,7 @@ from flowgpt import FlowGpt
 from flowgpt.addresses import Secret, parse_origin, parse_proxy
 from flowgpt.config import Options, Timeouts
 from flowgpt.errors import FlowGPTError, InvalidRequestError
-from tests.conftest import API_KEY, CANARIES, PROXY_PASSWORD, PROXY_USER, faces
+from tests.conftest import ANSWER, API_KEY, CANARIES, PROXY_PASSWORD, PROXY_USER, QUESTION, faces
 from tests.upstream import FIN, HUNG_UP, RST, Upstream, answer
 
 ASKED: Any = [{"role": "user", "content": "?"}]
@@ -34,14 +36,49 @@ LEAKS = {
     "an attribute": "FlowGPTError('no', hint=KEY)",
     "a local of a frame": "with pytest.raises(FlowGPTError):\n    leak(KEY)",
     "a local behind a cause": "with pytest.raises(FlowGPTError):\n    leak_behind(KEY)",
+    "a file of the home": "store(KEY)",
+    "a question in a log": 'logging.getLogger("flowgpt").debug(QUESTION)',
+    "an answer in a log": 'logging.getLogger("flowgpt.gateway.access").info("%s", ANSWER)',
+    "the body of an answer": "answer(body=KEY)",
+    "the head of an answer": "answer(header=KEY)",
+    "a warning": "with pytest.warns(UserWarning):\n    warnings.warn(KEY)",
+    "a pickle": "Pickled('no')",
 }
 INNOCENT = {
     "nothing": "pass",
     "a wrapped secret": "with pytest.raises(FlowGPTError):\n    leak(Secret(KEY))",
     "an error that hides it": "FlowGPTError('no ***')",
+    "a configuration with a key": "config.home().mkdir()\n(config.home() / 'config.toml').write_text(KEY)",
+    "a digest in the store": "store(hashlib.sha256(KEY.encode()).hexdigest())",
+    "an answer on the wire": "answer(body=ANSWER)",
 }
 LEAKY_ROOM = """
+import http.client, sqlite3
+from flowgpt import config
 from flowgpt.errors import FlowGPTError
+from tests.conftest import API_KEY as KEY
+from tests.gateway.conftest import Served
+
+class Pickled(FlowGPTError):
+    def __reduce__(self):
+        return (type(self), (KEY,))
+
+def store(text):
+    config.home().mkdir()
+    database = sqlite3.connect(config.home() / "flowgpt.db")
+    with database:
+        database.execute("CREATE TABLE t (a)")
+        database.execute("INSERT INTO t VALUES (?)", (text,))
+    database.close()
+
+def answer(body="", header="x"):
+    async def app(scope, receive, send):
+        headers = [(b"x", header.encode()), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body.encode()})
+
+    with Served(lambda: app) as served:
+        served.request("GET", "/")
 
 def leak(secret):
     raise FlowGPTError("no")
@@ -53,12 +90,13 @@ def leak_behind(secret):
         raise FlowGPTError("no") from None
 """
 HEADER = """
-import logging, subprocess, sys
+import hashlib, logging, subprocess, sys, warnings
 import pytest
+from flowgpt import config
 from flowgpt.addresses import Secret
 from flowgpt.errors import FlowGPTError
-from leaky_room import leak, leak_behind
-from tests.conftest import API_KEY as KEY
+from leaky_room import Pickled, answer, leak, leak_behind, store
+from tests.conftest import ANSWER, QUESTION, API_KEY as KEY
 """
 
 
@@ -202,6 +240,17 @@ def test_k1_a_failed_call_shows_none_of_its_secrets(name: str, through: str) -> 
         assert upstream.requests[0].headers["authorization"] == f"Bearer {API_KEY}"
     assert pickle.loads(pickle.dumps(caught.value)).code == caught.value.code
     assert "Traceback" in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("end", [b"", b"garbage\n"], ids=["well", "badly"])
+def test_k3_what_is_asked_and_answered_is_in_no_log(end: bytes) -> None:
+    """At DEBUG, to which the canary sets our loggers. The partial text is the error's, by its name."""
+    told = json.dumps({"event": "text", "data": ANSWER}).encode() + b"\n" + end
+    with Upstream([answer(200, told)]) as upstream:
+        reply = FlowGpt.stream("", [{"role": "user", "content": QUESTION}], base_url=upstream.url, max_retries=0)
+        with pytest.raises(FlowGPTError) if end else contextlib.nullcontext():
+            asyncio.run(reply.read())
+        assert QUESTION in upstream.requests[0].body.decode()
 
 
 def test_a_secret_is_masked_in_a_repr_and_reads_as_itself_for_whoever_sends_it() -> None:
