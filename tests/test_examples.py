@@ -16,6 +16,7 @@ SAYS = {
     "conversation.py": "google-gemini: complete, 1 attempt",
     "client.py": "[stop]",
     "failures.py": "rate_limit:7: RateLimitError (rate_limited, retry after 7 s)",
+    "fallback.py": "status:500: echo-1: You asked: Is anybody there?",
 }
 
 

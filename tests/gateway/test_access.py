@@ -93,7 +93,7 @@ def test_without_a_listener_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @given(st.text() | st.just(HOSTILE))
-def test_one_event_is_one_line_of_ascii_whatever_a_client_writes_k4(text: str) -> None:
+def test_k4_one_event_is_one_line_of_ascii_whatever_a_client_writes(text: str) -> None:
     line = access.line({"model": text, "method": text, "message": text})
 
     assert line.isascii()
@@ -101,13 +101,13 @@ def test_one_event_is_one_line_of_ascii_whatever_a_client_writes_k4(text: str) -
     assert json.loads(line).get("model", "") == text[: access.LIMIT_MESSAGE]
 
 
-def test_a_long_name_is_cut_k4(logged: Callable[[], list[str]]) -> None:
+def test_k4_a_long_name_is_cut(logged: Callable[[], list[str]]) -> None:
     access.write(visited(model="", requested_model="x" * 1_000_000))
 
     assert len(logged()[0]) < 400
 
 
-def test_no_question_answer_or_key_is_logged_k3(upstream: Server, logged: Callable[[], list[str]]) -> None:
+def test_k3_no_question_answer_or_key_is_logged(upstream: Server, logged: Callable[[], list[str]]) -> None:
     with Served(lambda: create_app(base_url=upstream.base_url)) as gateway:
         answer = gateway.request(
             "POST",
@@ -165,7 +165,7 @@ def test_lines_are_written_in_order(pipe: Pipe) -> None:
     assert [line["number"] for line in pipe.lines()] == list(range(100))
 
 
-def test_a_storm_is_cut_and_says_how_much_was_left_out_k5(pipe: Pipe) -> None:
+def test_k5_a_storm_is_cut_and_says_how_much_was_left_out(pipe: Pipe) -> None:
     for number in range(access.LIMIT_LINES_PER_S + 7):
         pipe.log.info(access.line({"number": number}))
     lines = pipe.lines()
@@ -174,7 +174,7 @@ def test_a_storm_is_cut_and_says_how_much_was_left_out_k5(pipe: Pipe) -> None:
     assert sum(line.get("left_out", 0) for line in lines) == 7
 
 
-def test_the_next_second_is_logged_again_k5(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k5_the_next_second_is_logged_again(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(access.LIMIT_LINES_PER_S + 7):
         pipe.log.info(access.line({"number": number}))
     monkeypatch.setattr("flowgpt.gateway.access.time.monotonic", lambda: 1001.5)
@@ -183,7 +183,7 @@ def test_the_next_second_is_logged_again_k5(pipe: Pipe, monkeypatch: pytest.Monk
     assert [line for line in pipe.lines() if line.get("number") == "after"] != []
 
 
-def test_what_another_logger_says_is_one_line_too_k4(pipe: Pipe) -> None:
+def test_k4_what_another_logger_says_is_one_line_too(pipe: Pipe) -> None:
     pipe.log.name = "somebody.else"
     try:
         raise OSError(HOSTILE)
@@ -203,7 +203,7 @@ def test_a_wrong_call_of_a_logger_costs_its_line_only(pipe: Pipe, capfd: pytest.
     assert capfd.readouterr().err == ""
 
 
-def test_a_reader_that_is_stuck_holds_nobody_up_i21(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_i21_a_reader_that_is_stuck_holds_nobody_up(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipe holds 64 KiB; the lines are more, and nobody reads while they are logged."""
     monkeypatch.setattr(access, "LIMIT_LINES_PER_S", 1_000_000)
     logging_ended = threading.Event()
@@ -220,7 +220,7 @@ def test_a_reader_that_is_stuck_holds_nobody_up_i21(pipe: Pipe, monkeypatch: pyt
     pipe.end()
 
 
-def test_a_reader_that_has_gone_is_forgotten_i21(pipe: Pipe, capfd: pytest.CaptureFixture[str]) -> None:
+def test_i21_a_reader_that_has_gone_is_forgotten(pipe: Pipe, capfd: pytest.CaptureFixture[str]) -> None:
     os.close(pipe.reader)
     for number in range(10):
         pipe.log.info(access.line({"number": number}))
@@ -230,7 +230,7 @@ def test_a_reader_that_has_gone_is_forgotten_i21(pipe: Pipe, capfd: pytest.Captu
 
 
 @pytest.mark.parametrize("more", [[], ["after"]])
-def test_a_disk_that_was_full_gets_the_count_of_what_it_missed_i21(pipe: Pipe, more: list[str]) -> None:
+def test_i21_a_disk_that_was_full_gets_the_count_of_what_it_missed(pipe: Pipe, more: list[str]) -> None:
     mended = os.dup(pipe.writer)
     with open("/dev/full", "wb") as full:
         os.dup2(full.fileno(), pipe.writer)
@@ -273,7 +273,7 @@ def test_the_program_writes_its_log_to_stderr_and_nothing_is_lost_at_its_end() -
     assert (ran.returncode, ran.stdout) == (0, "")
 
 
-def test_the_program_without_stderr_or_with_a_broken_one_ends_well_i21() -> None:
+def test_i21_the_program_without_stderr_or_with_a_broken_one_ends_well() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as broken:

@@ -26,10 +26,9 @@ def read_until(connection: socket.socket, mark: bytes) -> bytes:
     return said
 
 
-def test_a_status_is_held_until_the_first_text_and_then_comments_keep_the_stream_alive(
+def test_i15_a_status_is_held_until_the_first_text_and_then_comments_keep_the_stream_alive(
     serve: Serve, upstream: Server
 ) -> None:
-    """I15"""
     upstream.fault("stall:0")
     gateway = serve(hold_s=0.05, heartbeat_s=0.05)
     with gateway.connect(post(STREAM)) as connection:
@@ -60,8 +59,7 @@ def test_a_stream_that_pauses_after_its_first_text_is_kept_alive(serve: Serve, u
     assert said.index(b'"This ') < said.index(b": heartbeat")
 
 
-def test_a_client_that_leaves_during_a_heartbeat_frees_the_upstream(serve: Serve, upstream: Server) -> None:
-    """I6"""
+def test_i6_a_client_that_leaves_during_a_heartbeat_frees_the_upstream(serve: Serve, upstream: Server) -> None:
     upstream.fault("stall:0")
     gateway = serve(hold_s=0.01, heartbeat_s=0.01)
     with gateway.connect(post(STREAM)) as connection:
@@ -70,8 +68,7 @@ def test_a_client_that_leaves_during_a_heartbeat_frees_the_upstream(serve: Serve
     upstream.wait_until_idle()
 
 
-def test_a_client_that_does_not_read_is_dropped_and_frees_the_upstream(serve: Serve, upstream: Server) -> None:
-    """I8"""
+def test_i8_a_client_that_does_not_read_is_dropped_and_frees_the_upstream(serve: Serve, upstream: Server) -> None:
     upstream.fault("endless")
     gateway = serve(write_s=0.3)
     connection = socket.socket()
@@ -84,8 +81,7 @@ def test_a_client_that_does_not_read_is_dropped_and_frees_the_upstream(serve: Se
         upstream.wait_until_idle()
 
 
-def test_a_client_that_does_not_read_a_whole_answer_is_dropped_too(serve: Serve) -> None:
-    """I8"""
+def test_i8_a_client_that_does_not_read_a_whole_answer_is_dropped_too(serve: Serve) -> None:
     words = "x" * 3_000_000  # the mirror says it again
     gateway = serve(write_s=0.3)
     connection = socket.socket()
@@ -98,8 +94,7 @@ def test_a_client_that_does_not_read_a_whole_answer_is_dropped_too(serve: Serve)
         asyncio.run_coroutine_threadsafe(gateway.app.service.wait_until_idle(), gateway.loop).result(20)
 
 
-def test_a_whole_answer_that_is_cut_by_the_end_has_no_error_within_it(gateway: Served) -> None:
-    """I16"""
+def test_i16_a_whole_answer_that_is_cut_by_the_end_has_no_error_within_it(gateway: Served) -> None:
     words = "x" * 3_000_000
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -120,8 +115,7 @@ def test_a_whole_answer_that_is_cut_by_the_end_has_no_error_within_it(gateway: S
     assert len(body) < announced
 
 
-def test_a_body_that_announces_too_much_is_refused_before_it_is_read(gateway: Served) -> None:
-    """I3"""
+def test_i3_a_body_that_announces_too_much_is_refused_before_it_is_read(gateway: Served) -> None:
     announced = b"content-length: 10000000000\r\n\r\n"
     with gateway.connect(HEAD + announced) as connection:
         said = read_until(connection, b"payload_too_large")
@@ -130,8 +124,7 @@ def test_a_body_that_announces_too_much_is_refused_before_it_is_read(gateway: Se
     assert b"connection: close" in said.lower()
 
 
-def test_a_body_without_a_length_is_refused_at_the_limit(gateway: Served) -> None:
-    """I3"""
+def test_i3_a_body_without_a_length_is_refused_at_the_limit(gateway: Served) -> None:
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
     with gateway.connect(HEAD + b"transfer-encoding: chunked\r\n\r\n") as connection:
         for _ in range(app.LIMIT_BODY_BYTES // 0x100000 + 1):
@@ -141,8 +134,7 @@ def test_a_body_without_a_length_is_refused_at_the_limit(gateway: Served) -> Non
     assert said.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_waits_for_the_word_to_go_on_gets_it(gateway: Served) -> None:
-    """I3"""
+def test_i3_a_client_that_waits_for_the_word_to_go_on_gets_it(gateway: Served) -> None:
     body = json.dumps(STREAM | {"stream": False}).encode()
     head = HEAD + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body)
     with gateway.connect(head) as connection:
@@ -151,8 +143,7 @@ def test_a_client_that_waits_for_the_word_to_go_on_gets_it(gateway: Served) -> N
         assert read_until(connection, b"chat.completion").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_a_body_that_does_not_come_is_given_up(serve: Serve) -> None:
-    """I2"""
+def test_i2_a_body_that_does_not_come_is_given_up(serve: Serve) -> None:
     with serve(body_s=0.1).connect(HEAD + b"content-length: 100\r\n\r\n{") as connection:
         said = read_until(connection, b"request_timeout")
 

@@ -74,7 +74,7 @@ def test_too_much_is_413() -> None:
     assert problem(errors.InvalidRequestError("9 MB", code="payload_too_large")).status == 413
 
 
-def test_a_fault_of_ours_does_not_show_its_words_k1() -> None:
+def test_k1_a_fault_of_ours_does_not_show_its_words() -> None:
     told = problem(KeyError("a secret"))
 
     assert (told.status, told.code, told.message) == (500, "internal_error", "the gateway failed: KeyError")

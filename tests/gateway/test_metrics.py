@@ -96,7 +96,7 @@ def test_requests_that_are_being_answered_are_open() -> None:
     assert figures(metrics.render()[0])[("requests_open",)] == 1
 
 
-def test_no_client_makes_the_figures_grow_k10() -> None:
+def test_k10_no_client_makes_the_figures_grow() -> None:
     def storm(number: int) -> Visit:
         name = f"name-{number}"
         return visited(model=name, requested_model=name, owner=name, request_id=name, ignored=(name,), code=name)
@@ -175,7 +175,7 @@ def test_the_figures_of_all_workers_are_one_account(tmp_path: Path) -> None:
     assert (after["requests_total", "models", "200"], after[("requests_open",)]) == (2, 2 + 2)
 
 
-def test_figures_that_cannot_be_written_hurt_no_request_i21(tmp_path: Path) -> None:
+def test_i21_figures_that_cannot_be_written_hurt_no_request(tmp_path: Path) -> None:
     """The folder is gone when the first request of a kind is counted, which makes a file."""
     script = f"""
 import shutil

@@ -32,7 +32,7 @@ def test_the_file_counts_and_an_argument_goes_before_it() -> None:
     assert settings.model_names == {"gpt-4o-mini": "gpt-3.5-turbo"}
 
 
-def test_a_key_that_nobody_knows_is_named_with_its_file_i22() -> None:
+def test_i22_a_key_that_nobody_knows_is_named_with_its_file() -> None:
     path = write("[gateway]\nmax_stream = 3\n")
 
     with pytest.raises(InvalidRequestError) as caught:
@@ -62,7 +62,7 @@ WRONG: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "words"), WRONG)
-def test_a_wrong_value_is_named_with_what_it_must_be_i22(name: str, value: Any, words: str) -> None:
+def test_i22_a_wrong_value_is_named_with_what_it_must_be(name: str, value: Any, words: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         Settings.resolve(**{name: value})
 

@@ -88,7 +88,7 @@ def test_who_names_no_response_has_no_past(opened: Store) -> None:
 
 
 @pytest.mark.parametrize("id_", ["resp_none", "", "' OR 1=1 --", "\x00", "resp_" + "x" * 100_000])
-def test_a_past_that_is_unknown_is_refused_with_its_parameter_m7(opened: Store, id_: str) -> None:
+def test_m7_a_past_that_is_unknown_is_refused_with_its_parameter(opened: Store, id_: str) -> None:
     asyncio.run(kept(opened))
     for store in (opened, None):
         with pytest.raises(Refusal) as caught:
@@ -142,7 +142,7 @@ def test_what_was_deleted_is_gone(opened: Store) -> None:
 
 
 @pytest.mark.parametrize("age_days", [29, 31])
-def test_a_response_is_kept_for_its_time_n18(opened: Store, age_days: int) -> None:
+def test_n18_a_response_is_kept_for_its_time(opened: Store, age_days: int) -> None:
     id_ = asyncio.run(kept(opened, created=int(time.time()) - age_days * 86400))
 
     if age_days > Settings().retention_days:
@@ -158,7 +158,7 @@ def test_what_may_not_be_kept_is_not(opened: Store) -> None:
     unknown(stored.input_items(None, "ann", "resp_1", b""))
 
 
-def test_an_answer_that_cannot_be_kept_is_an_answer_nevertheless_n5(
+def test_n5_an_answer_that_cannot_be_kept_is_an_answer_nevertheless(
     opened: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened.close()
@@ -202,7 +202,7 @@ def test_the_input_is_listed_from_its_end_page_by_page(opened: Store) -> None:
         (b"after=\xff%ff%00", "after"),
     ],
 )
-def test_a_wrong_query_names_its_parameter_i5(opened: Store, query: bytes, param: str) -> None:
+def test_i5_a_wrong_query_names_its_parameter(opened: Store, query: bytes, param: str) -> None:
     id_ = asyncio.run(kept(opened))
 
     with pytest.raises(InvalidRequestError) as caught:

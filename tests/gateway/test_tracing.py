@@ -133,7 +133,7 @@ def test_a_long_name_of_a_client_is_cut(recorded: Recorded) -> None:
     assert (len(span.name), len(attributes["gen_ai.request.model"])) == (105, 100)
 
 
-def test_the_gateway_traces_its_answers_and_nothing_of_what_was_said_k3(
+def test_k3_the_gateway_traces_its_answers_and_nothing_of_what_was_said(
     upstream: Server, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "tracer", lambda: recorded.tracer)

@@ -131,8 +131,7 @@ def supervised(worker: str = WORKER, **facts: Any) -> Iterator[Supervisor]:
 PROPERLY = (0, "ended 0\n", "")
 
 
-def test_a_worker_that_is_killed_takes_its_own_streams_along_and_another_comes() -> None:
-    """I18"""
+def test_i18_a_worker_that_is_killed_takes_its_own_streams_along_and_another_comes() -> None:
     with supervised() as supervisor, contextlib.ExitStack() as stack:
         (killed, cut), (other, spared) = supervisor.pids(stack).items()
         os.kill(killed, signal.SIGKILL)
@@ -146,8 +145,7 @@ def test_a_worker_that_is_killed_takes_its_own_streams_along_and_another_comes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_every_worker_drain(number: signal.Signals) -> None:
-    """I16"""
+def test_i16_a_signal_lets_every_worker_drain(number: signal.Signals) -> None:
     with supervised(drain_timeout_s=0.05) as supervisor, contextlib.ExitStack() as stack:
         streams = supervisor.pids(stack).values()
         supervisor.process.send_signal(number)
@@ -156,8 +154,8 @@ def test_a_signal_lets_every_worker_drain(number: signal.Signals) -> None:
         assert supervisor.ended() == PROPERLY
 
 
-def test_a_signal_to_the_whole_group_is_still_one() -> None:
-    """I16: service managers send it to every process."""
+def test_i16_a_signal_to_the_whole_group_is_still_one() -> None:
+    """Service managers send it to every process."""
     with supervised(drain_timeout_s=0.5) as supervisor, contextlib.ExitStack() as stack:
         streams = supervisor.pids(stack)
         for pid in [supervisor.process.pid, *streams]:
@@ -167,8 +165,8 @@ def test_a_signal_to_the_whole_group_is_still_one() -> None:
         assert supervisor.ended() == PROPERLY
 
 
-def test_a_second_signal_ends_all_at_once() -> None:
-    """I17: long before the drain timeout."""
+def test_i17_a_second_signal_ends_all_at_once() -> None:
+    """Long before the drain timeout."""
     with supervised() as supervisor, contextlib.ExitStack() as stack:
         streams = supervisor.pids(stack).values()
         supervisor.process.send_signal(signal.SIGTERM)
@@ -190,8 +188,8 @@ def test_workers_do_not_outlive_their_supervisor() -> None:
             collections.deque(iter(supervisor.ask, None), 0)
 
 
-def test_a_worker_that_dies_again_and_again_is_started_later_and_later() -> None:
-    """I18: no storm."""
+def test_i18_a_worker_that_dies_again_and_again_is_started_later_and_later() -> None:
+    """No storm."""
     with supervised(constants={"BACKOFF_S": [0, 0.01, 0.02]}) as supervisor, contextlib.ExitStack() as stack:
         (first, _), (stuck, _) = supervisor.pids(stack).items()
         os.kill(stuck, signal.SIGSTOP)  # so that all that follows meets the other

@@ -44,8 +44,8 @@ CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     ],
     ids=["header", "address", "headers", "trailer", "chunk extension", "blank lines"],
 )
-def test_a_head_without_end_is_431_and_what_follows_is_not_kept(start: bytes, more: bytes, words: str) -> None:
-    """F11, I12: 80 MB are sent; the answer is there after the first of them, and the client can read it."""
+def test_f11_i12_a_head_without_end_is_431_and_what_follows_is_not_kept(start: bytes, more: bytes, words: str) -> None:
+    """80 MB are sent; the answer is there after the first of them, and the client can read it."""
     with Serving() as served, connect(served.base_url) as connection:
         connection.sendall(start)
         send(connection, itertools.repeat(more, 80_000_000 // len(more)))
@@ -94,8 +94,7 @@ SMUGGLED = b"POST / HTTP/1.1\r\nhost: x\r\n%b\r\n0\r\n\r\nGET /hidden HTTP/1.1\r
         b"CONNECT / HTTP/1.1\r\nhost: x\r\n\r\n",
     ],
 )
-def test_what_two_parsers_could_read_in_two_ways_is_400_and_the_end_of_its_connection(data: bytes) -> None:
-    """I12"""
+def test_i12_what_two_parsers_could_read_in_two_ways_is_400_and_the_end_of_its_connection(data: bytes) -> None:
     with Serving() as served:
         answer = ask(served.base_url, data)
 
@@ -106,8 +105,7 @@ def test_what_two_parsers_could_read_in_two_ways_is_400_and_the_end_of_its_conne
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PATCH"])
-def test_every_method_is_the_applications_affair(method: str) -> None:
-    """I12"""
+def test_i12_every_method_is_the_applications_affair(method: str) -> None:
     with Serving() as served:
         answer = ask(served.base_url, f"{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
 
@@ -116,8 +114,7 @@ def test_every_method_is_the_applications_affair(method: str) -> None:
 
 
 @pytest.mark.parametrize("keep", [b"", b"connection: keep-alive\r\n"])
-def test_an_answer_in_http_1_0_ends_with_its_connection(keep: bytes) -> None:
-    """I12"""
+def test_i12_an_answer_in_http_1_0_ends_with_its_connection(keep: bytes) -> None:
     with Serving() as served:
         answer = ask(served.base_url, b"GET / HTTP/1.0\r\n%b\r\n" % keep)
 
@@ -141,8 +138,7 @@ def test_a_request_to_upgrade_is_answered_as_a_plain_one(served: Serving, wish: 
 # --- clients that are slow --------------------------------------------------------------------------------------------
 
 
-def test_a_head_that_takes_too_long_is_408(hurried: Serving) -> None:
-    """I1"""
+def test_i1_a_head_that_takes_too_long_is_408(hurried: Serving) -> None:
     with connect(hurried.base_url) as connection:
         connection.sendall(b"GET / HTT")
         answer = Answer(*read_to_end(connection))
@@ -150,8 +146,7 @@ def test_a_head_that_takes_too_long_is_408(hurried: Serving) -> None:
         assert (answer.status, answer.json["error"]) == (408, "the head took more than 0.05 s")
 
 
-def test_half_open_connections_are_closed_without_a_word_and_hurt_nobody(hurried: Serving) -> None:
-    """I1"""
+def test_i1_half_open_connections_are_closed_without_a_word_and_hurt_nobody(hurried: Serving) -> None:
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(connect(hurried.base_url)) for _ in range(200)]
         assert ask(hurried.base_url).body == FOUND
@@ -160,8 +155,7 @@ def test_half_open_connections_are_closed_without_a_word_and_hurt_nobody(hurried
 
 
 @pytest.mark.parametrize("before", [b"", GET], ids=["at first", "after an answer"])
-def test_blank_lines_keep_no_connection_open(hurried: Serving, before: bytes) -> None:
-    """I1"""
+def test_i1_blank_lines_keep_no_connection_open(hurried: Serving, before: bytes) -> None:
     with connect(hurried.base_url) as connection:
         connection.sendall(before)
         if before:
@@ -202,8 +196,8 @@ def test_a_refused_client_that_stays_is_cut_off(hurried: Serving) -> None:
 # --- bodies that nobody reads -----------------------------------------------------------------------------------------
 
 
-def test_a_body_that_was_refused_unread_may_be_sent_to_its_end_and_the_answer_read(served: Serving) -> None:
-    """I3: Closing on it would be a reset, which takes the answer along."""
+def test_i3_a_body_that_was_refused_unread_may_be_sent_to_its_end_and_the_answer_read(served: Serving) -> None:
+    """Closing on it would be a reset, which takes the answer along."""
     with connect(served.base_url) as connection:
         connection.sendall(post("/refuse", BIG))
         send(connection, itertools.repeat(b"x" * 65536, BIG // 65536))
@@ -212,8 +206,8 @@ def test_a_body_that_was_refused_unread_may_be_sent_to_its_end_and_the_answer_re
     assert (answer.status, answer.body, answer.ending) == (413, b"too much", "FIN")
 
 
-def test_a_body_that_nobody_waits_for_ends_its_connection(hurried: Serving) -> None:
-    """I3: Even on a connection that could be kept: or a client could send the rest for ever, byte by byte."""
+def test_i3_a_body_that_nobody_waits_for_ends_its_connection(hurried: Serving) -> None:
+    """Even on a connection that could be kept: or a client could send the rest for ever, byte by byte."""
     with connect(hurried.base_url) as connection:
         connection.sendall(post("/early", BIG))
         assert Answer(*read_to_end(connection)).status == 401
@@ -231,8 +225,7 @@ def test_a_body_that_has_come_leaves_the_connection_open(served: Serving) -> Non
         assert read_to_end(connection)[0].endswith(FOUND)
 
 
-def test_who_asks_before_sending_a_body_is_told_to_go_on_only_when_it_is_wanted(served: Serving) -> None:
-    """I3"""
+def test_i3_who_asks_before_sending_a_body_is_told_to_go_on_only_when_it_is_wanted(served: Serving) -> None:
     with connect(served.base_url) as connection:
         connection.sendall(post("/", 5, "expect: 100-continue", keep=False))
         assert read_until(connection, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -247,8 +240,7 @@ def test_who_asks_before_sending_a_body_is_told_to_go_on_only_when_it_is_wanted(
 
 
 @pytest.mark.parametrize("how", ["close", "keep-alive"])
-def test_who_does_not_read_an_answer_loses_it(how: str, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """I8"""
+def test_i8_who_does_not_read_an_answer_loses_it(how: str, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "KEEP_ALIVE_S", 0.05)
     with Serving(new_loop, head_s=0.05) as served, connect(served.base_url) as connection:
         connection.sendall(b"GET /big HTTP/1.1\r\nhost: x\r\nconnection: %b\r\n\r\n" % how.encode())
@@ -264,8 +256,8 @@ def test_who_reads_slowly_gets_all_of_it(hurried: Serving) -> None:
     assert (len(answer.body), answer.ending) == (BIG, "FIN")
 
 
-def test_a_client_that_leaves_ends_every_request_it_had_in_a_row(served: Serving) -> None:
-    """I6: uvicorn tells the last of them only."""
+def test_i6_a_client_that_leaves_ends_every_request_it_had_in_a_row(served: Serving) -> None:
+    """Uvicorn tells the last of them only."""
     with connect(served.base_url) as connection:
         connection.sendall(STALL + GET)
         read_until(connection, b"begun")
@@ -278,8 +270,7 @@ def test_a_client_that_leaves_ends_every_request_it_had_in_a_row(served: Serving
 # --- too many ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_connection_too_many_is_503_and_the_others_are_unharmed(new_loop: NewLoop) -> None:
-    """I20"""
+def test_i20_one_connection_too_many_is_503_and_the_others_are_unharmed(new_loop: NewLoop) -> None:
     with Serving(new_loop, limit_connections=2) as served, connect(served.base_url) as stalled:
         stalled.sendall(STALL)
         read_until(stalled, b"begun")

@@ -10,8 +10,7 @@ from tests.serving.conftest import NewLoop
 from tests.serving.small import BIG, FOUND, GET, Serving
 
 
-def test_every_answer_is_dated_and_who_leaves_says_so(served: Serving) -> None:
-    """F16"""
+def test_f16_every_answer_is_dated_and_who_leaves_says_so(served: Serving) -> None:
     with connect(served.base_url) as connection:
         connection.sendall(GET)
         first = read_until(connection, FOUND)
@@ -55,8 +54,9 @@ def test_a_port_that_is_taken_is_a_clear_error() -> None:
         ("::", "http://[::]:", False),
     ],
 )
-def test_an_address_is_told_as_clients_write_it_and_judged_by_what_it_is(host: str, named: str, loopback: bool) -> None:
-    """L5"""
+def test_l5_an_address_is_told_as_clients_write_it_and_judged_by_what_it_is(
+    host: str, named: str, loopback: bool
+) -> None:
     with serving.bind(host, 0) as bound:
         assert serving.base_url(bound, host) == f"{named}{bound.getsockname()[1]}"
         assert serving.is_loopback(bound) is loopback
