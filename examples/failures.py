@@ -4,7 +4,7 @@ import flowgpt
 from flowgpt.embedded import Server
 
 with Server() as server, flowgpt.Client(base_url=server.base_url, max_retries=0) as client:
-    for fault in ("rate_limit:7", "cut_mid_line", "credit", "html_page", "status:500", "challenge"):
+    for fault in ("cut_mid_line", "credit", "html_page", "status:500", "challenge", "rate_limit:7"):
         try:
             client.chat.completions.create(
                 messages=[{"role": "user", "content": "Is anybody there?"}], extra_body={"fault": fault}

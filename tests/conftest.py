@@ -111,6 +111,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / "flowgpt-home"))
+    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)  # the public authorities: each process would read them all
     for cached in (config._file, config._device_id, config._warn_unknown):
         cached.cache_clear()
     health._endpoints.clear()  # ports come again, and what was known of one is another test's
@@ -160,6 +161,8 @@ def faces(error: BaseException) -> Iterator[tuple[str, str]]:
         yield f"attributes of {name}", repr(vars(link))
         if isinstance(link, FlowGPTError) and "<locals>" not in type(link).__qualname__:  # pickle knows it by its name
             yield f"pickle of {name}", pickle.dumps(link).decode("latin-1")
+        if link.__traceback__ is None:  # never raised, or taken off: no frames, and these are most of all errors
+            continue
         told = traceback.TracebackException(type(link), link, link.__traceback__, capture_locals=True)
         for frame in told.stack:
             if not frame.filename.startswith(TESTS):

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from flowgpt import Client, RateLimitError
+from flowgpt import Client, InternalServerError
 from tests.cli.conftest import Invoke, Start
 
 QUESTION = [{"role": "user", "content": "hi"}]
@@ -46,13 +46,13 @@ def test_it_ends_with_its_standard_input_and_gives_no_hints(start: Start) -> Non
 
 
 def test_a_fault_plays_in_every_answer(start: Start) -> None:
-    child = start("embedded", "--port", "0", "--fault", "rate_limit:9")
+    child = start("embedded", "--port", "0", "--fault", "status:503")
 
     with Client(base_url=base_url(child), max_retries=0, timeout=20) as client:
         for _ in range(2):
-            with pytest.raises(RateLimitError) as caught:
+            with pytest.raises(InternalServerError) as caught:  # no 429: the next call would wait
                 client.chat.completions.create(messages=QUESTION)
-            assert caught.value.retry_after_s == 9
+            assert caught.value.status_code == 503
 
 
 def test_an_upstream_that_cannot_be_reached_is_a_clear_error(start: Start) -> None:

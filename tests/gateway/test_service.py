@@ -55,11 +55,11 @@ BEFORE = {
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("fault", BEFORE)
 def test_a_failure_before_the_first_text_has_its_true_status(
-    gateway: Served, upstream: Server, fault: str, *, stream: bool
+    serve: Serve, upstream: Server, fault: str, *, stream: bool
 ) -> None:
-    upstream.fault(fault, 4)
+    upstream.fault(fault)
 
-    answer = gateway.chat(stream=stream)
+    answer = serve({"max_retries": 0}).chat(stream=stream)
 
     status, code = BEFORE[fault]
     assert (answer.status, answer.json["error"]["code"]) == (status, code)

@@ -228,5 +228,5 @@ class Model(RuleBasedStateMachine):
         assert health.working or health.again_s == max(0.0, self.probe_s - self.now_s)
 
 
-Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestModel = Model.TestCase
