@@ -25,7 +25,6 @@ from .formats.pieces import End
 from .messages import Messages
 from .providers import registry
 from .providers.base import Provider
-from .providers.flowgpt import FlowGpt
 from .reply import Reply
 
 
@@ -72,7 +71,7 @@ class _Base:
     @property
     def _provider(self) -> Provider:
         """Who is asked: the one that was given, or the configured one; where a base_url was given, FlowGPT there."""
-        return self._given or (FlowGpt if self._options.get("base_url") else registry.configured())
+        return registry.chosen(self._given, self._options)
 
     @property
     def _name(self) -> str:
@@ -98,8 +97,7 @@ class _Base:
         given = {name: value for name, value in options.items() if value is not None}
         chosen = {name: value for name, value in (self._options | given).items() if value is not None}
         model = model or chosen.get("model", "")
-        provider = self._given or (FlowGpt if "base_url" in chosen else self._provider)
-        reply = provider.stream(messages=messages, **chosen | {"model": model})
+        reply = registry.chosen(self._given, chosen).stream(messages=messages, **chosen | {"model": model})
         answer = ChatAnswer(
             id=f"chatcmpl-{secrets.token_hex(12)}",
             created=int(time.time()),

@@ -53,8 +53,8 @@ def test_the_configuration_of_the_page_is_loaded() -> None:
 
     found = registry.named()
     assert (found["flowgpt"], [*found]) == (FlowGpt, ["flowgpt", "local"])
-    assert isinstance(registry.configured(), Fallback)
-    assert isinstance(registry.configured("patient"), Configured)
+    assert isinstance(registry.one(registry.named()), Fallback)
+    assert isinstance(registry.one(registry.named("patient")), Configured)
     assert [model.id for model in Client().models.list() if model.owned_by][-4:-2] == ["llama3", "qwen3"]
 
 

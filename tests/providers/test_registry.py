@@ -13,7 +13,7 @@ from flowgpt import AsyncClient, Client, Fallback, FlowGpt, FlowGPTError, Invali
 from flowgpt.config import home
 from flowgpt.messages import Message
 from flowgpt.providers import registry
-from flowgpt.providers.registry import Configured, configured, named
+from flowgpt.providers.registry import Configured, chosen, named, one
 from tests.conftest import API_KEY
 from tests.upstream import CHUNKED, LAST, Upstream, answer, chunk, reply
 
@@ -60,7 +60,7 @@ def ask(**options: Any) -> tuple[str | None, str]:
 
 
 def test_nothing_configured_is_flowgpt() -> None:
-    assert (configured(), named()) == (FlowGpt, {"flowgpt": FlowGpt})
+    assert (one(named()), named()) == (FlowGpt, {"flowgpt": FlowGpt})
 
 
 def test_the_file_says_who_answers_and_the_next_one_steps_in(configure: Callable[[str], Path]) -> None:
@@ -75,6 +75,17 @@ def test_the_file_says_who_answers_and_the_next_one_steps_in(configure: Callable
         assert ask() == ("local", "llama3")
         assert (first.requests[0].target, second.requests[0].target) == ("/v3/chat-anonymous", "/v1/chat/completions")
         assert second.requests[0].headers["authorization"] == f"Bearer {API_KEY}"
+
+
+def test_who_is_given_answers_and_a_base_url_is_flowgpt_there(configure: Callable[[str], Path]) -> None:
+    configure('providers = ["local"]\n[provider.local]\ntype = "openai"\nbase_url = "http://127.0.0.1:1"\nmodel = "a"')
+    given = OpenAICompatible("http://127.0.0.1:2", model="b")
+
+    assert chosen(given, {"base_url": "http://127.0.0.1:3"}) is given
+    assert chosen(None, {"base_url": "http://127.0.0.1:3"}) is FlowGpt
+    assert all(
+        isinstance(chosen(None, options), OpenAICompatible) for options in ({}, {"base_url": None}, {"base_url": ""})
+    )
 
 
 def test_an_argument_base_url_is_flowgpt_there_whoever_is_configured(configure: Callable[[str], Path]) -> None:
@@ -105,9 +116,9 @@ def test_the_variable_goes_before_the_file(configure: Callable[[str], Path], mon
     found = named()
 
     assert [*found] == ["flowgpt", "local"]
-    assert isinstance(configured(), Fallback)
-    assert isinstance(configured("local"), OpenAICompatible)
-    assert configured("flowgpt") is FlowGpt
+    assert isinstance(one(named()), Fallback)
+    assert isinstance(one(named("local")), OpenAICompatible)
+    assert one(named("flowgpt")) is FlowGpt
 
 
 WRONG = [
@@ -128,7 +139,7 @@ WRONG = [
 def test_i22_what_is_wrong_is_named_with_file_and_key(text: str, words: str, configure: Callable[[str], Path]) -> None:
     path = configure(text)
     with pytest.raises(InvalidRequestError) as caught:
-        configured()
+        one(named())
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -216,7 +227,7 @@ def test_a_broken_package_is_named_and_what_is_wrong_with_it(install: Callable[.
     install(module, code, f"broken = {module}:Echo")
 
     with pytest.raises(InvalidRequestError) as caught:
-        configured("broken")
+        one(named("broken"))
     assert str(caught.value) == (
         f"provider: provider 'broken' ({module}:Echo) of {module} cannot be used: {BROKEN[code].format(module=module)}"
     )
@@ -226,11 +237,11 @@ def test_a_broken_package_is_named_and_what_is_wrong_with_it(install: Callable[.
 def test_a_package_that_is_broken_hurts_nobody_who_does_not_ask_for_it(install: Callable[..., None]) -> None:
     install("flowgpt_exits", "raise SystemExit(3)", "exits = flowgpt_exits:Echo")
 
-    assert configured("flowgpt") is FlowGpt
+    assert one(named("flowgpt")) is FlowGpt
     with pytest.raises(InvalidRequestError, match="'exit'; did you mean 'exits'"):
-        configured("exit")
+        one(named("exit"))
 
 
 def test_every_failure_to_find_a_provider_is_typed() -> None:
     with pytest.raises(FlowGPTError, match="there is no provider ''"):
-        configured("flowgpt,")
+        one(named("flowgpt,"))

@@ -48,7 +48,7 @@ def answering(
     """The chosen providers, or else FlowGPT at `endpoint`. Raises: InvalidRequestError, APIConnectionError."""
     if has_providers(names, base_url):
         chosen = registry.named(names)
-        yield Answering(", ".join(chosen), registry.configured(names), {"proxy": proxy})
+        yield Answering(", ".join(chosen), registry.one(chosen), {"proxy": proxy})
         return
     with endpoint(base_url, proxy, tell=tell) as there:
         yield Answering(there.name, FlowGpt, {"base_url": there.base_url, "proxy": there.proxy})

@@ -32,7 +32,6 @@ from ..formats.openai.models import Model, ModelList
 from ..formats.pieces import Encoder, Problem
 from ..providers import registry
 from ..providers.base import Provider, health
-from ..providers.flowgpt import FlowGpt
 from ..store import Store
 from . import access, answer, failures, guard, openapi, stored, tracing
 from .auth import Auth
@@ -93,8 +92,7 @@ def create_app(
     for the provider. Raises: InvalidRequestError for wrong settings.
     """
     conceal(options)
-    provider = provider or (FlowGpt if options.get("base_url") else registry.configured())
-    return Gateway(provider, settings or Settings.resolve(), bound_hosts, store, options)
+    return Gateway(registry.chosen(provider, options), settings or Settings.resolve(), bound_hosts, store, options)
 
 
 class Gateway:

@@ -72,8 +72,8 @@ class OpenAICompatible:
         return endpoint(self._resolved(options)).health()
 
     def get_models(self) -> list[str]:
-        """The ids of the models, as far as they were named."""
-        return list(self.models)
+        """The ids of the models, as far as they were named: `models`, or the default one alone."""
+        return list(self.models) or [id_ for id_ in (self.default_model,) if id_]
 
     def get_model(self, model: str = "", *, allow_unknown_model: bool = False, extra_models: Sequence[str] = ()) -> str:
         """The id to send; "" gives the default.

@@ -32,19 +32,30 @@ SERVER = ("base_url", "api_key", "model", "models")
 """The keys of a table of type "openai" that its server is made of; the others are options of its calls."""
 
 
-def configured(names: str | None = None) -> Provider:
-    """Who answers: these ("a,b"), or the configured ones, or FlowGpt. Raises: InvalidRequestError."""
-    providers = [*named(names).values()]
-    return Fallback(providers) if len(providers) > 1 else providers[0]
+def chosen(provider: Provider | None, options: Mapping[str, Any]) -> Provider:
+    """Who answers: the one that was given; where `options` have a base_url, FlowGPT there; else the configured one.
+
+    Raises: InvalidRequestError.
+    """
+    return provider or (FlowGpt if options.get("base_url") else one(named()))
+
+
+def one(providers: Mapping[str, Provider]) -> Provider:
+    """Several as one, in their order."""
+    each = [*providers.values()]
+    return Fallback(each) if len(each) > 1 else each[0]
 
 
 def named(names: str | None = None) -> dict[str, Provider]:
-    """Those of `configured` by name, in order. Raises: InvalidRequestError."""
-    chosen, source = config.provider_names()
+    """Who answers, by name and in order: these ("a,b"), or the configured ones, or FlowGpt.
+
+    Raises: InvalidRequestError.
+    """
+    asked, source = config.provider_names()
     if names is not None:
-        chosen, source = tuple(name.strip() for name in names.split(",")), "provider"
+        asked, source = tuple(name.strip() for name in names.split(",")), "provider"
     try:
-        return {name: _named(name) for name in chosen} if chosen else {"flowgpt": FlowGpt}
+        return {name: _named(name) for name in asked} if asked else {"flowgpt": FlowGpt}
     except InvalidRequestError as error:
         raise InvalidRequestError(f"{source}: {error}", code=error.code, hint=error.hint) from None
 
