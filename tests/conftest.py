@@ -36,7 +36,7 @@ ANSWER = "canary-answer-e91b07aa"
 
 SHARED = ("upstream", "proxies", "embedded.wire", "transport.calls", "serving.small", "faults.surfaces")
 pytest.register_assert_rewrite(*(f"tests.{name}" for name in SHARED))  # they assert too, and under `python -O`
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("repeatable")
 
 TESTS = str(Path(__file__).parent)
