@@ -111,7 +111,6 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / "flowgpt-home"))
-    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)  # the public authorities: each process would read them all
     for cached in (config._file, config._device_id, config._warn_unknown):
         cached.cache_clear()
     health._endpoints.clear()  # ports come again, and what was known of one is another test's
