@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from flowgpt import config
 from flowgpt.errors import FlowGPTError
+from flowgpt.providers import characters
 from flowgpt.transport import health
 
 API_KEY = "canary-key-7c1e55d0"
@@ -111,9 +112,10 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / "flowgpt-home"))
-    for cached in (config._file, config._device_id, config._warn_unknown):
+    for cached in (config.file._file, config.device._device_id, config.options._warn_unknown):
         cached.cache_clear()
     health._endpoints.clear()  # ports come again, and what was known of one is another test's
+    characters._known.clear()
 
 
 # --- no secret shown ------------------------------------------------------------------------------------------------

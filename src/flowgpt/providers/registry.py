@@ -60,6 +60,16 @@ def named(names: str | None = None) -> dict[str, Provider]:
         raise InvalidRequestError(f"{source}: {error}", code=error.code, hint=error.hint) from None
 
 
+def check(name: str, table: Mapping[str, Any]) -> None:
+    """Whether `[provider.NAME]` could have these keys and values. Raises: InvalidRequestError, naming the key."""
+    kind = table.get("type", name)
+    if kind in BUILT_IN:
+        _check_keys(table, {"type", *OPTIONS, *(SERVER if kind == "openai" else ())})
+    for key, value in table.items():
+        if key in OPTIONS and not (kind != "flowgpt" and key in SERVER):
+            OPTIONS[key].metadata["check"](value)
+
+
 def _named(name: str) -> Provider:
     tables, path = config.provider_tables()
     if name not in tables:
