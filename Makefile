@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-variants test-clients fix bench load soak fuzz lock clean
+.PHONY: help install demo check test test-variants test-clients fix bench load soak crash fuzz lock clean
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,10 @@ load: install ## 10,000 streams through the library, 2,000 through the gateway, 
 SOAK_S ?= 600
 soak: install ## streams for SOAK_S seconds: does memory or anything else grow?
 	@$(BIN)/python -m load soak $(SOAK_S)
+
+KILLS ?= 1000
+crash: install ## kill -9 at KILLS moments of processes that write conversations: is anything lost? (5 min)
+	@$(BIN)/python -m load crash $(KILLS)
 
 FUZZ_S ?= 60
 fuzz: .venv-fuzz/installed ## the parsers under a fuzzer, FUZZ_S seconds in all (docs/fuzzing.md)

@@ -1,6 +1,6 @@
-"""`python -m load` for both crowds, `python -m load soak [SECONDS]`.
+"""`python -m load` for both crowds, `python -m load soak [SECONDS]`, `python -m load crash [KILLS [BEHIND_S]]`.
 
-Exit code 1 when a stream is wrong, or something grows.
+Exit code 1 when a stream is wrong, something grows, or something is lost.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 
-from . import crowd, soak
+from . import crash, crowd, soak
 
 
 def main(arguments: list[str]) -> int:
@@ -20,6 +20,9 @@ def main(arguments: list[str]) -> int:
         os.environ["FLOWGPT_HOME"] = home
         if arguments[:1] == ["soak"]:
             return 0 if soak.run(float(*arguments[1:2] or ["600"])) else 1
+        if arguments[:1] == ["crash"]:
+            kills, behind_s, *_ = (*arguments[1:], *("1000", "1")[len(arguments) - 1 :])
+            return 0 if crash.run(int(kills), float(behind_s)) else 1
         right = [crowd.run("library", 10_000, 200), crowd.run("gateway", 2_000, 200)]
         return 0 if all(right) else 1
 

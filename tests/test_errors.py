@@ -87,6 +87,7 @@ CODES: dict[str, dict[str, RetryClass]] = {
                 "line_too_long",
                 "response_too_large",
                 "bad_event",
+                "bad_character",
                 "invalid_output",
                 "compression_refused",
                 "redirect_refused",
