@@ -216,12 +216,15 @@ class Upstream:
             self.port = server.sockets[0].getsockname()[1]
             self._changed.notify_all()
         await self._end.wait()
-        for _ in range(5):  # what knocked a moment ago becomes a connection; asyncio loses one that meets the close
-            await asyncio.sleep(0)
+        await _turns()
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())  # what is being accepted when it closes, asyncio would lose
+        await _turns()
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # asyncio's own too, in a TLS handshake
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
         for writer in self._tasks.values():
             writer.transport.abort()
         await asyncio.sleep(0)  # they close their sockets in the loop's next turn
@@ -260,6 +263,12 @@ class Upstream:
                 await peer.send(step)
             else:
                 await step(peer)
+
+
+async def _turns() -> None:
+    """Let what knocked a moment ago become a connection."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _read(reader: asyncio.StreamReader, connection: int) -> Request | None:

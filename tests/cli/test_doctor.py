@@ -23,7 +23,7 @@ from flowgpt.embedded import FAULTS, Server
 from tests.cli.conftest import PYTHON, Invoke, Start, Write
 from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
 from tests.transport.test_failures import PAGE, closed_port, tls
-from tests.upstream import CHUNKED, FIN, HUNG_UP, LAST, Gate, Script, Upstream, answer, chunk, event, head, reply
+from tests.upstream import CHUNKED, FIN, HUNG_UP, LAST, Gate, Peer, Script, Upstream, answer, chunk, event, head, reply
 
 GOOD: Script = [reply("Hello ", "you")]
 
@@ -31,6 +31,15 @@ GOOD: Script = [reply("Hello ", "you")]
 def at(seconds: float) -> str:
     """A Date header: the time of a clock that is so far ahead of ours."""
     return f"Date: {email.utils.formatdate(time.time() + seconds, usegmt=True)}"
+
+
+def dated(status: int, ahead_s: float) -> Script:
+    """A refusal with the time at which it is sent: a slow run makes no clock wrong."""
+
+    async def send(peer: Peer) -> None:
+        await peer.send(answer(status, b"", at(ahead_s)))
+
+    return [send]
 
 
 def checks(result: Result) -> dict[str, dict[str, Any]]:
@@ -115,14 +124,14 @@ UPSTREAMS: dict[str, tuple[Script, str, int, list[str]]] = {
     "O10 a page": ([answer(200, PAGE)], "protocol", 8, ["service", "challenge", "signature"]),
     "O10 no HTTP": ([b"SSH-2.0-whatever\r\n", FIN], "protocol", 8, ["tcp"]),
     "O10 another event": ([answer(200, b'{"event":"text","data":7}\n')], "protocol", 8, ["signature"]),
-    "G6 the key's scheme": ([answer(401, b"", at(0))], "signature", 3, ["tcp", "service", "clock"]),
+    "G6 the key's scheme": (dated(401, 0), "signature", 3, ["tcp", "service", "clock"]),
     "403": ([answer(403, b'{"message": "not for you"}')], "signature", 3, ["tcp", "service"]),
-    "a clock": ([answer(401, b"", at(-540))], "clock", 3, ["tcp", "service"]),
+    "a clock": (dated(401, -540), "clock", 3, ["tcp", "service"]),
     "a browser check": ([answer(403, PAGE, "cf-mitigated: challenge")], "challenge", 3, ["tcp", "service"]),
     "402": ([answer(402)], "quota", 4, ["tcp", "service"]),
     "429": ([answer(429, b"", "Retry-After: 3")], "quota", 4, ["tcp", "service"]),
     "no credit": ([reply("Insufficient credit")], "quota", 4, ["signature", "protocol"]),
-    "500": ([answer(500, b"", at(0))], "service", 5, ["tcp", "clock"]),
+    "500": (dated(500, 0), "service", 5, ["tcp", "clock"]),
     "closed": ([FIN], "service", 7, ["tcp"]),
     "cut": ([CHUNKED, chunk(event("a")), FIN], "reply", 7, ["protocol", "quota"]),
     "empty": ([CHUNKED, LAST], "reply", 8, ["protocol", "quota"]),
@@ -417,6 +426,13 @@ def test_k1_k2_the_report_has_versions_and_checks_and_no_secret(
     assert report.startswith("flowgpt doctor, ")
     assert "\nplatform: " in report
     assert "aiohttp " in report
+
+
+def test_a_report_that_cannot_be_written_costs_no_finding(server: Server, invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("doctor", "--json", "--report", str(tmp_path))
+
+    assert (result.exit_code, states(result)["reply"]) == (1, "ok")
+    assert "Is a directory" in result.stderr
 
 
 def test_the_report_can_go_to_stdout_alone(server: Server, invoke: Invoke) -> None:

@@ -161,6 +161,27 @@ def test_each_provider_has_its_own_retries_and_they_are_counted_together() -> No
         assert (told.attempts, asked([first, second])) == (3, [2, 1])
 
 
+def test_f14_nobody_waits_for_the_end_of_a_429_while_there_are_others() -> None:
+    """Neither the call that was refused, nor those that come within the pause, whoever is next."""
+    with Upstream([answer(429, b"", "Retry-After: 100")]) as first, Upstream([reply("two")]) as second:
+        patient = Fallback([at(first.url, max_retries=2), at(second.url, max_retries=2)])
+
+        for _ in range(3):
+            told = patient.stream(messages=ASK, timeout=20)
+            assert (asyncio.run(read(told)), told.attempts) == ("two", 2 if not _ else 1)
+        assert asked([first, second]) == [1, 3]
+
+
+@pytest.mark.parametrize(("options", "attempts"), [({}, 3), ({"safe_retries_only": True}, 2)])
+def test_what_may_have_been_processed_is_sent_again_by_the_last_alone(options: dict[str, Any], attempts: int) -> None:
+    with Upstream([answer(500)]) as first, Upstream([answer(500)]) as second:
+        told = Fallback([at(first.url, max_retries=1), at(second.url, max_retries=1)]).stream(messages=ASK, **options)
+
+        with pytest.raises(InternalServerError):
+            asyncio.run(read(told))
+        assert (told.attempts, asked([first, second])) == (attempts, [1, attempts - 1])
+
+
 # Health
 
 

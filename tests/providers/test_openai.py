@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 import warnings
 from collections.abc import Iterator
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -24,10 +26,11 @@ from flowgpt import (
 from flowgpt.embedded import Server
 from flowgpt.gateway.app import create_app
 from flowgpt.gateway.settings import Settings
+from flowgpt.transport import exchange
 from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
 from tests.gateway.conftest import Served
 from tests.transport.calls import limits, read
-from tests.upstream import CHUNKED, FIN, LAST, RST, Gate, Script, Step, Upstream, answer, chunk, head
+from tests.upstream import BOUND_S, CHUNKED, FIN, HUNG_UP, LAST, RST, Gate, Script, Step, Upstream, answer, chunk, head
 
 ASK: list[Any] = [{"role": "user", "content": "?"}]
 OTHER_KEY = "canary-other-key-55d1"
@@ -364,6 +367,37 @@ def test_a_fault_is_the_same_error_as_with_flowgpt(name: str) -> None:
         assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"detail":"no such route"}', "no such route"),
+        (b'{"detail":[{"loc":["body","x"],"msg":"field required","input":"?"}]}', "field required"),
+        (b'[{"error":{"code":400,"message":"bad argument"}}]', "bad argument"),
+        (b"[]", ""),
+        (b'[[[["deep"]]]]', ""),
+    ],
+    ids=["FastAPI", "FastAPI, checked", "Google", "empty", "deep"],
+)
+def test_f1_the_words_of_other_servers_refusals_are_told(body: bytes, words: str) -> None:
+    with Upstream([answer(422, body)]) as upstream, pytest.raises(FlowGPTError) as caught:
+        asyncio.run(texts(local(upstream)))
+    assert caught.value.message == "the service refuses the request (status 422)" + (f": {words}" if words else "")
+
+
+def test_a_wrong_clock_is_not_why_a_key_is_rejected_where_nothing_is_signed() -> None:
+    refusal = answer(401, b'{"error":{"message":"wrong key"}}', f"Date: {formatdate(time.time() - 600, usegmt=True)}")
+    with Upstream([refusal], [GOOD]) as upstream:
+
+        async def ask() -> None:
+            outcome = await read(local(upstream).stream(messages=ASK))
+            assert outcome.code == "authentication_failed"
+            assert outcome.failure is not None
+            assert outcome.failure.message.endswith("(status 401): wrong key")
+
+        asyncio.run(ask())
+        assert len(upstream.requests) == 1
+
+
 def test_f7_an_unknown_model_is_told_in_the_servers_words() -> None:
     with Upstream([answer(404, ERROR)]) as upstream, pytest.raises(FlowGPTError, match="try pulling it first"):
         asyncio.run(texts(local(upstream)))
@@ -452,6 +486,26 @@ def test_a_server_that_does_not_end_its_body_after_the_end_has_still_answered() 
 
         asyncio.run(ask())
         gate.open()
+
+
+def test_after_done_nobody_waits_for_the_end_of_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No limit ends this reply but the one behind [DONE]; and a body that ends in time leaves its connection."""
+    gate = Gate()
+    with Upstream([CHUNKED + chunk(BODY), HUNG_UP], [CHUNKED + chunk(BODY), gate, LAST], [GOOD]) as upstream:
+
+        async def ask() -> None:
+            for end_s in (0.01, 3600.0, 3600.0):
+                monkeypatch.setattr(exchange, "END_S", end_s)
+                reply, said = local(upstream).stream(messages=ASK, timeout=limits()), list[str]()
+                async with asyncio.timeout(BOUND_S):
+                    async for text in reply:
+                        said.append(text)
+                        if end_s > 1:
+                            gate.open()
+                assert (said, reply.verdict) == (["Hel", "lo"], "complete")
+
+        asyncio.run(ask())
+        assert upstream.connections == 2
 
 
 # Health

@@ -151,9 +151,9 @@ def _doctor(
     if report == "-":
         streams.write(_report(name, found))
     else:
+        streams.write(_json(name, found) if as_json else streams.plain(_lines(found, _width())))
         if report is not None:
             Path(report).write_text(_report(name, found), "utf-8")
-        streams.write(_json(name, found) if as_json else streams.plain(_lines(found, _width())))
     if code := next((check.exit_code for check in found if check.state == "fail"), 0):
         raise click.exceptions.Exit(code)
 

@@ -53,7 +53,7 @@ class Decoder:
     `nameless` (objects that are no event), `unknown_events` (by name), `replaced_surrogates`.
     """
 
-    proven = False  # no event says that it is the last
+    proven = done = False  # no event says that it is the last
 
     def __init__(self) -> None:
         self.events = 0

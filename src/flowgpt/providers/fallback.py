@@ -14,6 +14,7 @@ from ..messages import Batch, Messages
 from ..protocol.events import shown
 from ..reply import Reply
 from .base import Provider, health
+from .characters import is_character
 from .flowgpt import FlowGpt
 
 
@@ -21,8 +22,10 @@ class Fallback:
     """A provider that asks others in order: each when those before it have failed before their first text.
 
     Who lists the asked model is asked for it, before the others, which answer with their default model; when nobody
-    lists it, whoever takes it nevertheless is asked for it. Whose circuit is open comes last. `reply.model` tells who
-    answered. When all fail, the last one's error is raised, with `causes`: what each said, in order.
+    lists it, whoever takes it nevertheless is asked for it. A character is asked of nobody but those who have some.
+    Whose circuit is open comes last; who has others behind it sends again only what surely was not processed, and waits
+    for no 429. `reply.model` tells who answered. When all fail, the last one's error is raised,
+    with `causes`: what each said, in order.
     """
 
     def __init__(self, providers: Sequence[Provider]) -> None:
@@ -47,18 +50,21 @@ class Fallback:
         """
         proxy = conceal(options, proxy)
         given = options | {"proxy": proxy, "temperature": temperature}
-        listed = any(model in _names(each) for each in self._providers)
-        ranked: list[tuple[tuple[bool, bool], Reply]] = []
+        listed = any(_lists(each, model) for each in self._providers)
+        ranked: list[tuple[tuple[bool, bool], Provider, str, Reply]] = []
         for each in self._providers:
             theirs = _theirs(each, given)
-            takes = None if listed and model not in _names(each) else _reply(each, model, messages, theirs)
-            reply = takes or _reply(each, "", messages, theirs)
+            takes = None if listed and not _lists(each, model) else _reply(each, model, messages, theirs)
+            reply = takes if is_character(model) else takes or _reply(each, "", messages, theirs)
             if reply is not None:
-                ranked.append(((not health(each, **theirs).asked, takes is None), reply))
-        if all(lacks for (_, lacks), _ in ranked):
+                rank = (not health(each, **theirs).asked, takes is None)
+                ranked.append((rank, each, model if takes else "", reply))
+        if all(lacks for (_, lacks), *_ in ranked):
             raise self._unknown(model)
-        ranked.sort(key=lambda pair: pair[0])
-        source = _Asking([reply for _, reply in ranked])
+        ranked.sort(key=lambda row: row[0])
+        hurried = {"safe_retries_only": True} | given  # who has others behind it does not let them wait for a 429's end
+        replies = [each.stream(asked, messages, **_theirs(each, hurried)) for _, each, asked, _ in ranked[:-1]]
+        source = _Asking([*replies, ranked[-1][-1]])
         return Reply(source, model=source.model)
 
     def health(self, **options: Any) -> Health:
@@ -69,6 +75,10 @@ class Fallback:
     @property
     def working(self) -> bool:
         return self.health().working
+
+    @property
+    def supports_characters(self) -> bool:
+        return any(getattr(each, "supports_characters", False) for each in self._providers)
 
     def get_models(self) -> list[str]:
         """The ids of all providers' models, each once, without the aliases."""
@@ -99,7 +109,7 @@ class Fallback:
     def get_model(self, model: str = "", *, allow_unknown_model: bool = False, extra_models: Sequence[str] = ()) -> str:
         """The id that is sent for it by the provider that would be asked first. Raises: ModelNotFoundError."""
         how: Any = {"allow_unknown_model": allow_unknown_model, "extra_models": extra_models}
-        for each in sorted(self._providers, key=lambda provider: model not in _names(provider)):
+        for each in sorted(self._providers, key=lambda provider: not _lists(provider, model)):
             try:
                 return str(each.get_model(model, **how)) if hasattr(each, "get_model") else model
             except ModelNotFoundError:
@@ -127,6 +137,11 @@ def _models(provider: Provider) -> list[str]:
 def _names(provider: Provider) -> list[str]:
     """The ids and aliases in a provider's list."""
     return [*_models(provider), *getattr(provider, "model_aliases", ())]
+
+
+def _lists(provider: Provider, model: str) -> bool:
+    """Whether a model is in a provider's list; characters are in none, and are of who knows what they are."""
+    return bool(getattr(provider, "supports_characters", False)) if is_character(model) else model in _names(provider)
 
 
 def _theirs(provider: Provider, options: Mapping[str, Any]) -> dict[str, Any]:

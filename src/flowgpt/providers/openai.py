@@ -123,7 +123,8 @@ class OpenAICompatible:
         def decoder() -> ReplyDecoder:
             return ReplyDecoder(self._api_key)
 
-        return Reply(transport.Stream(transport.Call(self.url + PATH, body, headers, decoder, call)), model=chosen)
+        request = transport.Call(self.url + PATH, body, headers, decoder, call, signed=False)
+        return Reply(transport.Stream(request), model=chosen)
 
     def _resolved(self, options: dict[str, Any]) -> Options:
         """The options of a call to this server, with its own address and key. Raises: InvalidRequestError."""

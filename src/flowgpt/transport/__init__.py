@@ -44,6 +44,10 @@ class Decoder(Protocol):
         """Whether the bytes themselves have said that this is the end."""
 
     @property
+    def done(self) -> bool:
+        """Whether nothing that may follow counts."""
+
+    @property
     def tail(self) -> bytes: ...
 
     def feed(self, data: bytes) -> Batch: ...
@@ -55,11 +59,11 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, as often as it has to be sent.
+    """One request, as often as it has to be sent. `body`: b"" is none.
 
     `headers`: called for each send, since a signature holds for one, with the Unix time by the service's clock.
     `decoder`: a fresh one for each reply. `options`: base_url, api_key, proxy, timeout, max_retries, safe_retries_only
-    and max_connections count here.
+    and max_connections count here. `signed`: by the time, so that a wrong clock may be why it is rejected.
     """
 
     url: str
@@ -67,6 +71,8 @@ class Call:
     headers: Callable[[float], Mapping[str, str]]
     decoder: Callable[[], Decoder]
     options: Options
+    method: str = "POST"
+    signed: bool = True
 
     @property
     def origin(self) -> str:
@@ -90,17 +96,21 @@ class Call:
 
 
 class Stream:
-    """The batches of one call (a `reply.Source`): sends, and sends again while nothing has come."""
+    """The batches of one call (a `reply.Source`): sends, and sends again while nothing has come.
 
-    def __init__(self, call: Call) -> None:
+    `deadline_s`: when the whole reply has to be there, on the loop's clock; without it, the call's timeout counts from
+    the first read. It is known from then on.
+    """
+
+    def __init__(self, call: Call, *, deadline_s: float | None = None) -> None:
         self.attempts = 0
+        self.deadline_s = deadline_s
         self.verified = False
         self._call = call
         self._endpoint = endpoint(call.options)
         self._policy = Policy(call.options.max_retries, call.options.safe_retries_only)
         self._exchange: Exchange | None = None
         self._scope: asyncio.Timeout | None = None
-        self._deadline_s: float | None = None
         self._started = self._closed = False
         self._ticket: int | None = None  # of the attempt whose end is not told yet
         self._paid = False  # for an attempt that is not made yet
@@ -168,18 +178,18 @@ class Stream:
             self._ticket = None
 
     async def _open(self) -> Exchange:
-        if self.attempts == 0 and (total_s := self._call.options.timeout.total_s) is not None:
-            self._deadline_s = asyncio.get_running_loop().time() + total_s
+        if self.deadline_s is None and (total_s := self._call.options.timeout.total_s) is not None:
+            self.deadline_s = asyncio.get_running_loop().time() + total_s
         await self._admission()
         self.attempts += 1
         exchange = await load("exchange")
         opened: Exchange = await exchange.open_exchange(
-            self._call, deadline_s=self._deadline_s, offset_s=self._endpoint.offset_s
+            self._call, deadline_s=self.deadline_s, offset_s=self._endpoint.offset_s
         )
         return opened
 
     def _time_left_s(self) -> float | None:
-        return None if self._deadline_s is None else self._deadline_s - asyncio.get_running_loop().time()
+        return None if self.deadline_s is None else self.deadline_s - asyncio.get_running_loop().time()
 
     async def _wait_after(self, failure: FlowGPTError) -> None:
         """Wait until the call may be sent again; a failed exchange has closed itself. Raises: the failure."""

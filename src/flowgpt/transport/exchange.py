@@ -24,6 +24,9 @@ from . import Call
 from .failures import FOREIGN, clock_offset_s, refusal, request_id, translate
 from .pool import PHASES, current_pool
 
+END_S = 1.0
+"""How long the body's end is waited for when the reply is there: it would free the connection for another."""
+
 LIMIT_REPLY_BYTES = 128 * 1024 * 1024
 """A reply's bytes on the wire, at most. A million texts fit; an endless stream ends here."""
 
@@ -82,9 +85,10 @@ async def open_exchange(call: Call, *, deadline_s: float | None, offset_s: float
     try:
         async with head.scope:
             PHASES.set(head)
-            response = await session.post(
+            response = await session.request(
+                call.method,
                 URL(call.url, encoded=True),
-                data=io.BytesIO(call.body) if len(call.body) > LARGE_BYTES else call.body,
+                data=io.BytesIO(call.body) if len(call.body) > LARGE_BYTES else call.body or None,
                 allow_redirects=False,
                 **sent,
             )
@@ -135,7 +139,7 @@ class Exchange:
         self._tick_s = min((limit for limit in limits if limit is not None), default=math.inf)
         self._loop = asyncio.get_running_loop()
         self._last_s = math.inf if deadline_s is None else deadline_s
-        self._reading = False
+        self._reading = self._hurried = False
         self._until_s = math.inf
         self._ripe_bytes: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -166,6 +170,8 @@ class Exchange:
                 batch.failure = ProtocolError(
                     f"the reply has more than {LIMIT_REPLY_BYTES} bytes", code="response_too_large"
                 )
+            if decoder.done and not self._hurried:
+                self._hurry()
             if batch.texts or batch.others or batch.failure:
                 self._leave()
                 if batch.failure is not None:
@@ -228,6 +234,13 @@ class Exchange:
         self._until_s = math.inf if limit_s is None else self._loop.time() + limit_s
         self._reading = False
 
+    def _hurry(self) -> None:
+        """From now on nothing but the body's end is waited for."""
+        self._hurried = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(END_S, self._expire, closed_early())
+
     def _watch(self) -> None:
         """Look at the time: end what is over, or look again when the next limit may have passed."""
         now = self._loop.time()
@@ -257,7 +270,7 @@ class Exchange:
             words, code = f"no event in the first {timeouts.first_event_s:g} s", "first_event_timeout"
         return APITimeoutError(f"{words}: {origin}", code=code)
 
-    def _expire(self, failure: APITimeoutError) -> None:
+    def _expire(self, failure: FlowGPTError) -> None:
         self._timer = None
         self._failure = failure
         self._content.set_exception(aiohttp.ServerTimeoutError())  # wakes the reader

@@ -254,7 +254,8 @@ async def refusal(
             body = await _beginning(response, deadline_s)
         finally:  # cancelled, too
             response.close()
-        error = _clock_skew(response, offset_s) or _status_error(response.status, response.headers, body, call)
+        skew = _clock_skew(response, offset_s) if call.signed else None
+        error = skew or _status_error(response.status, response.headers, body, call)
     response.close()
     if isinstance(error, APIStatusError):
         error.offset_s = clock_offset_s(response.headers)
@@ -366,15 +367,17 @@ def _status_error(status: int, headers: Headers, body: str, call: Call) -> FlowG
 def _said(body: str) -> str:
     """The words of an error body: the keys `data`, `message`, `error`, in this order; else the body itself.
 
-    Source: docs/protocol.md#errors-and-quotas.
+    Source: docs/protocol.md#errors-and-quotas. Other servers: FastAPI's have `detail`, and Google's a list around it.
     """
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return body
-    for _ in range(2):
-        if isinstance(value, dict):
-            value = next((value[key] for key in ("data", "message", "error") if value.get(key)), "")
+    for _ in range(3):
+        if isinstance(value, list):
+            value = next(iter(value), "")
+        elif isinstance(value, dict):
+            value = next((value[key] for key in ("data", "message", "error", "detail", "msg") if value.get(key)), "")
     return value if isinstance(value, str) else ""
 
 

@@ -66,20 +66,21 @@ class ReplyDecoder:
     """Decode a reply's body, however its bytes are cut: `feed` what comes, then `close` at the proper end or `cut`.
 
     A batch with a `failure` holds what was good before it, and is the last one. `proven`: [DONE] or a finish reason
-    has come; without, an end is a cut. `events`: chunks so far, those without text too; `unknown_events`: what these
-    had instead of text, by name. `secret`: what no message may repeat, though the server might.
+    has come; without, an end is a cut. `done`: [DONE] has, and nothing counts any more. `events`: chunks so far, those
+    without text too; `unknown_events`: what these had instead of text, by name. `secret`: what no message may repeat,
+    though the server might.
     """
 
     def __init__(self, secret: str | None = None) -> None:
         self.events = 0
         self.unknown_events: dict[str, int] = {}
-        self.proven = False
+        self.proven = self.done = False
         self._secret = secret
         self._sse = sse.Decoder()
         self._first = b""  # the body's first byte that is not blank: it tells what the body is
         self._whole = bytearray()  # of a server that does not stream
         self._character = b""  # the beginning of one that was cut
-        self._completion = self._texts = self._done = self._failed = False
+        self._completion = self._texts = self._failed = False
 
     @property
     def tail(self) -> bytes:
@@ -89,7 +90,7 @@ class ReplyDecoder:
     def feed(self, data: bytes) -> Batch:
         """Decode the events that `data` completes (raw body bytes, b"" is allowed); the batch may be empty."""
         batch = Batch()
-        if self._done or self._failed:
+        if self.done or self._failed:
             return batch
         data, fault = self._characters(data)
         self._first = self._first or data.lstrip(BLANK)[:1]
@@ -103,7 +104,7 @@ class ReplyDecoder:
             batch.failure = ProtocolError("the answer is a page, not a stream", code="not_a_stream")
         else:
             self._events(data, batch)
-        if not self._done:
+        if not self.done:
             batch.failure = batch.failure or fault
         self._failed = batch.failure is not None
         return batch
@@ -123,6 +124,8 @@ class ReplyDecoder:
                 self.proven = self._completion
             elif not self._whole.rstrip().endswith(b"}"):
                 batch.failure = self._truncated()
+        elif self.tail and not self.done:
+            self._last_event(batch)
         batch.failure = batch.failure or self._verdict()
         self._failed = batch.failure is not None
         return batch
@@ -152,7 +155,7 @@ class ReplyDecoder:
             fault = error.with_traceback(None)
         for event in events:
             if event.data.strip() == "[DONE]":
-                self.proven = self._done = True
+                self.proven = self.done = True
                 return
             if event.event == "error":
                 batch.failure = self._chunk('{"error":' + event.data + "}", batch) or self._refusal(None)
@@ -161,6 +164,13 @@ class ReplyDecoder:
             if batch.failure is not None:
                 return
         batch.failure = fault
+
+    def _last_event(self, batch: Batch) -> None:
+        """Put into the batch an event that the body's end ended: not all servers write the blank line behind it."""
+        events, cut = self.events, self._verdict()
+        self._events(b"\n\n", batch)
+        if self.events == events and not self.done and not isinstance(batch.failure, APIStatusError):
+            batch.failure = cut
 
     def _chunk(self, text: str, batch: Batch) -> FlowGPTError | None:
         """Put the text of a chunk into the batch, or say what is wrong with it."""
