@@ -116,6 +116,15 @@ def test_the_built_in_character_has_every_field_that_clients_read(server: Server
     assert "{{user}}" in prompt["welcomeMessage"]
 
 
+def test_characters_of_a_tests_own_are_served_as_they_are_and_no_others() -> None:
+    with Server(characters={"ada": {"title": "Ada"}, "bare": {}}) as server:
+        served = [ask(server.base_url, request(f"/prompt/{id_}/", b"", {}, method="GET")) for id_ in ("ada", "bare")]
+        missing = ask(server.base_url, request("/prompt/flowgpt-embedded-char/", b"", {}, method="GET"))
+
+    assert [answer.json for answer in served] == [{"prompt": {"title": "Ada"}}, {"prompt": {}}]
+    assert (missing.status, "there is no such character" in str(missing.json)) == (404, True)
+
+
 def test_a_conversation_is_created_with_a_fresh_id(server: Server) -> None:
     headers = {"authorization": "Bearer some.jwt.token", **JSON_TYPE}
     ids = [ask(server.base_url, request(CREATE, CREATE_BODY, headers)).json["id"] for _ in range(2)]

@@ -317,6 +317,33 @@ def test_foreign_names_stand_for_models_and_one_may_stand_for_all(serve: Serve, 
     assert [answer.json["model"] for answer in answers] == ["google-gemini", "gpt-3.5-turbo", "google-gemini"]
 
 
+def test_a_character_is_a_model_in_every_dialect(gateway: Served, upstream: Server) -> None:
+    model = "character:flowgpt-embedded-char"
+    asked = [{"role": "user", "content": "Who?"}]
+    answers = [
+        gateway.chat(model=model),
+        gateway.request("POST", "/v1/responses", {"model": model, "input": "Who?"}),
+        gateway.request("POST", "/v1/messages", {"model": model, "messages": asked, "max_tokens": 500}),
+    ]
+
+    assert [(answer.status, answer.json["model"]) for answer in answers] == [(200, "gpt-3.5-turbo")] * 3
+    assert {chunk["model"] for chunk in gateway.chat(model=model, stream=True).chunks} == {"gpt-3.5-turbo"}
+    chats = [request.chat for request in upstream.requests if request.chat]
+    assert {chat.prompt_id for chat in chats} == {"flowgpt-embedded-char"}
+    assert {chat.prompt.history[0].content for chat in chats} == {"Hello User, I am The embedded guide."}
+    assert gateway.request("GET", f"/v1/models/{model}").json["id"] == model
+
+
+def test_a_character_that_there_is_not_is_404_and_the_services_address_is_not_told(gateway: Served) -> None:
+    for said in (gateway.chat(model="character:nobody"), gateway.chat(model="character:nobody", stream=True)):
+        assert (said.status, said.json["error"]["code"]) == (404, "character_not_found")
+        assert "there is no character nobody" in said.json["error"]["message"]
+        assert "127.0.0.1" not in said.json["error"]["message"]
+    for name in ("character:..", "character:https://evil.invalid/chat/x"):
+        assert gateway.chat(model=name).status == 404
+        assert gateway.request("GET", f"/v1/models/{name}").status == 404
+
+
 def test_an_unknown_model_is_404_with_the_nearest_names(gateway: Served, upstream: Server) -> None:
     answer = gateway.chat(model="gpt-3.5-turb")
 

@@ -115,16 +115,25 @@ class Nonces:
 class App:
     """The application. `pace_s`: seconds between two texts. `fault`: plays in every chat that names none itself.
 
+    `characters`: those that there are, by id; None: the one of our own. Of each, what the service calls `prompt`.
     `requests`: the last ones, oldest first. `open_streams`: how many chats are being answered.
     Raises: InvalidRequestError for an unknown fault.
     """
 
-    def __init__(self, responder: Responder, *, pace_s: float = 0.0, fault: str | None = None) -> None:
+    def __init__(
+        self,
+        responder: Responder,
+        *,
+        pace_s: float = 0.0,
+        fault: str | None = None,
+        characters: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self.requests: deque[Received] = deque(maxlen=LIMIT_REQUESTS)
         self.changed = threading.Condition()
         self._streams: list[asyncio.Transport] = []
         self._responder = responder
         self._pace_s = pace_s
+        self._characters = {CHARACTER_ID: CHARACTER} if characters is None else characters
         self._default = Exchange.reply if fault is None else faults.named(fault)
         self._queue: deque[faults.Play] = deque()
         self._nonces = Nonces(2 * TOLERANCE_S)  # a stamp may be that far ahead, and is good for as long after
@@ -195,9 +204,10 @@ class App:
         return self._queue.popleft() if self._queue else self._default
 
     async def _prompt(self, request: Request) -> Response:
-        if request.path_params["id"] != CHARACTER_ID:
+        character = self._characters.get(request.path_params["id"])
+        if character is None:
             raise HTTPException(404, "there is no such character")
-        return _json({"prompt": CHARACTER})
+        return _json({"prompt": character})
 
     async def _conversation(self, request: Request) -> Response:
         received = await _read(request)

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
-from typing import Self
+from typing import Any, Self
 
 from .. import serving
 from ..errors import InvalidRequestError
@@ -38,7 +38,8 @@ async def listening(app: App, *, host: str, port: int) -> AsyncIterator[str]:
 class Server:
     """The embedded server in a thread of its own, for tests and notebooks: a context manager.
 
-    `pace_s`: seconds between two texts. `fault`: plays in every chat (see faults.FAULTS). Port 0: any free one.
+    `pace_s`: seconds between two texts. `fault`: plays in every chat (see faults.FAULTS). `characters`: by id, what the
+    service calls `prompt`, any field left out; None: the one of its own. Port 0: any free one.
     Raises: InvalidRequestError for an unknown fault, or an address that cannot be listened on.
     """
 
@@ -50,6 +51,7 @@ class Server:
         fault: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        characters: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -57,7 +59,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object] | None = None
         self._thread: threading.Thread | None = None
-        self._app = App(responder, pace_s=pace_s, fault=fault)
+        self._app = App(responder, pace_s=pace_s, fault=fault, characters=characters)
 
     @property
     def base_url(self) -> str:

@@ -67,6 +67,7 @@ class AsyncGeneratorProvider:
     working: ClassVar[Any] = _Working()
     supports_message_history: ClassVar[bool] = False
     supports_system_message: ClassVar[bool] = False
+    supports_characters: ClassVar[bool] = False
     params = _Params()
 
     @classmethod

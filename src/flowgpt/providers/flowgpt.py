@@ -1,11 +1,15 @@
 """FlowGPT: a message list becomes one signed request, and its answer a reply. No HTTP, no parsing in here.
 
+A character's name as model makes two of it: characters.py has the first.
+
 Unofficial, by docs/protocol.md; see its section "Status and terms" before pointing this at the public service.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from .. import transport
@@ -15,10 +19,12 @@ from ..errors import InvalidRequestError
 from ..limits.breaker import Health
 from ..messages import Messages
 from ..protocol import catalog, signing
+from ..protocol.characters import Character, in_character, named
 from ..protocol.events import Decoder
-from ..protocol.request import ChatRequest, encode, prompt_from_messages
+from ..protocol.request import ChatRequest, Prompt, encode, prompt_from_messages
 from ..reply import Reply
 from ..transport.health import endpoint
+from . import characters
 from .base import AsyncGeneratorProvider, ProviderModelMixin
 
 
@@ -32,10 +38,21 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
     url: ClassVar[str] = "https://flowgpt.com/chat"
     supports_message_history: ClassVar[bool] = True
     supports_system_message: ClassVar[bool] = True
+    supports_characters: ClassVar[bool] = True
     default_model: ClassVar[str] = catalog.DEFAULT_MODEL
     models: ClassVar[list[str]] = list(catalog.MODELS)
     model_aliases: ClassVar[dict[str, str]] = dict(catalog.ALIASES)
     models_as_of: ClassVar[str] = catalog.AS_OF
+
+    @classmethod
+    def get_model(cls, model: str = "", *, allow_unknown_model: bool = False, extra_models: Sequence[str] = ()) -> str:
+        """The id to send: "" gives the default, an alias its target; a character's name stays what it is.
+
+        Raises: ModelNotFoundError, naming the nearest ids and how to use an id that is not in the list.
+        """
+        if characters.is_character(model):
+            return characters.checked(model)
+        return super().get_model(model, allow_unknown_model=allow_unknown_model, extra_models=extra_models)
 
     @classmethod
     def stream(
@@ -49,13 +66,14 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
     ) -> Reply:
         """The reply in its full form; nothing is sent before it is read.
 
-        `model`: an id or alias, "" for the configured or default one. `proxy`: None as configured, "" none.
-        `temperature`: 0 to 2. `options`: `flowgpt.config.Options`.
+        `model`: an id or alias, `character:ID`, "" for the configured or default one. `proxy`: None as configured, ""
+        none. `temperature`: 0 to 2. `options`: `flowgpt.config.Options`.
         Raises: InvalidRequestError, before anything is sent.
         """
         proxy = conceal(options, proxy)
-        call, chosen = cls.call(model, messages, proxy=proxy, temperature=temperature, **options)
-        return Reply(transport.Stream(call), model=chosen)
+        call, chosen, cast = cls._begin(model, messages, {"proxy": proxy, "temperature": temperature} | options)
+        source = transport.Stream(call) if cast is None else characters.Answering(call, chosen, cast)
+        return Reply(source, model=chosen)
 
     @classmethod
     def call(
@@ -67,40 +85,43 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
         temperature: float = TEMPERATURE,
         **options: Any,
     ) -> tuple[transport.Call, str]:
-        """The request that `stream` sends, and the model that it asks. Arguments and errors are those of `stream`."""
+        """The first request that `stream` sends, and the model that it asks. Arguments, errors: those of `stream`.
+
+        For a character that is not of this machine, it is the request for that, and the model is its name.
+        """
         proxy = conceal(options, proxy)
-        call = Options.resolve(**{"model": model or None, "proxy": proxy, "temperature": temperature} | options)
-        if call.base_url == EMBEDDED:
+        call, chosen, _ = cls._begin(model, messages, {"proxy": proxy, "temperature": temperature} | options)
+        return call, chosen
+
+    @classmethod
+    def _begin(
+        cls, model: str, messages: Messages, options: dict[str, Any]
+    ) -> tuple[transport.Call, str, characters.Cast | None]:
+        """The first request, whom it asks, and how the chat is asked when that was the request for a character."""
+        asked = Options.resolve(**{"model": model or None} | options)
+        if asked.base_url == EMBEDDED:
             raise InvalidRequestError(
                 "base_url 'embedded' is for the terminal",
                 code="bad_base_url",
                 hint="in Python: `with flowgpt.embedded.Server() as server:` and base_url=server.base_url",
             )
-        chosen = cls.get_model(call.model, allow_unknown_model=call.allow_unknown_model, extra_models=call.extra_models)
-        request = ChatRequest(
-            model=chosen,
-            prompt=prompt_from_messages(messages, greeting=call.greeting),
-            temperature=call.temperature,
-            nsfw=call.nsfw,
-            prompt_id=call.prompt_id or None,
-            document_ids=call.document_ids,
-            generate_image=call.generate_image,
-            signed_in=call.api_key is not None,
-            user_id=call.user_id,
-            conversation_id=call.conversation_id,
-            extra=call.extra_body,
-        )
+        prompt = prompt_from_messages(messages, greeting=asked.greeting)
+        if not characters.is_character(asked.model):
+            how: Any = {"allow_unknown_model": asked.allow_unknown_model, "extra_models": asked.extra_models}
+            chosen = cls.get_model(asked.model, **how)
+            return _chat(asked, prompt, chosen), chosen, None
+        is_default = options["temperature"] is None or options["temperature"] is TEMPERATURE  # not the caller's own
 
-        def headers(now_s: float) -> dict[str, str]:
-            bearer = Secret(signing.authorization(call.api_key))
-            return signing.headers(
-                authorization=bearer,
-                timestamp_s=int(now_s),
-                nonce=secrets.token_hex(16),
-                device_id=device_id(),
-            )
+        def cast(character: Character) -> tuple[transport.Call, str]:
+            theirs = replace(asked, prompt_id=asked.prompt_id or character.id)
+            if is_default and character.temperature is not None:
+                theirs = replace(theirs, temperature=character.temperature)
+            chosen = character.model or cls.default_model
+            return _chat(theirs, in_character(prompt, named(character, asked.user_name)), chosen), chosen
 
-        return transport.Call(call.base_url + request.path, encode(request), headers, Decoder, call), chosen
+        if (character := characters.local(asked.model)) is not None:
+            return *cast(character), None
+        return characters.request(asked.model, asked), asked.model, cast
 
     @classmethod
     def health(cls, **options: Any) -> Health:
@@ -109,3 +130,28 @@ class FlowGpt(AsyncGeneratorProvider, ProviderModelMixin):
         Raises: InvalidRequestError.
         """
         return endpoint(Options.resolve(**options)).health()
+
+
+def _chat(asked: Options, prompt: Prompt, model: str) -> transport.Call:
+    """The request of a question. Raises: InvalidRequestError for one that is no JSON, or too large."""
+    request = ChatRequest(
+        model=model,
+        prompt=prompt,
+        temperature=asked.temperature,
+        nsfw=asked.nsfw,
+        prompt_id=asked.prompt_id or None,
+        document_ids=asked.document_ids,
+        generate_image=asked.generate_image,
+        signed_in=asked.api_key is not None,
+        user_id=asked.user_id,
+        conversation_id=asked.conversation_id,
+        extra=asked.extra_body,
+    )
+
+    def headers(now_s: float) -> dict[str, str]:
+        bearer = Secret(signing.authorization(asked.api_key))
+        return signing.headers(
+            authorization=bearer, timestamp_s=int(now_s), nonce=secrets.token_hex(16), device_id=device_id()
+        )
+
+    return transport.Call(asked.base_url + request.path, encode(request), headers, Decoder, asked)
