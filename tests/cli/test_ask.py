@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from flowgpt import config
 from flowgpt.embedded import Server
 from flowgpt.protocol.request import ChatRequest
+from flowgpt.store import Store
 from tests.cli.conftest import PYTHON, Invoke, Write
 from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER
 
@@ -139,8 +142,11 @@ def test_json_is_one_object_with_text_and_figures(server: Server, invoke: Invoke
 
     said = json.loads(result.stdout)
     timings = said.pop("timings")
+    with contextlib.closing(Store()) as store:
+        [kept] = store.conversations.list()
     assert result.stdout.isascii()
     assert said == {
+        "conversation": kept.id,
         "model": "gpt-3.5-turbo",
         "text": reflection("Grüße"),
         "verdict": "complete",
@@ -386,3 +392,100 @@ def test_an_unknown_provider_is_a_wrong_call(invoke: Invoke) -> None:
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "there is no provider 'flowgtp'; did you mean 'flowgpt'?" in result.stderr
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------
+
+
+def kept() -> list[list[tuple[str, str]]]:
+    """Text and verdict of each turn of each conversation."""
+    with contextlib.closing(Store()) as store:
+        each = [store.conversations.turns(conversation.id) for conversation in store.conversations.list()]
+    return [[(turn.text, turn.verdict) for turn in turns] for turns in each]
+
+
+def test_question_and_answer_are_kept(server: Server, invoke: Invoke) -> None:
+    said = json.loads(invoke("--json", "Why?").stdout)
+    again = json.loads(invoke("--json", "-c", "And?").stdout)
+
+    assert said["conversation"] == again["conversation"]
+    assert kept() == [[("Why?", ""), (said["text"], "complete"), ("And?", ""), (again["text"], "complete")]]
+
+
+@pytest.mark.parametrize(("args", "written"), [(["--no-save"], ""), ([], "[history]\nsave = false\n")])
+def test_nothing_is_kept_of_what_is_not_to_be_saved(
+    server: Server, invoke: Invoke, configure: Write, args: list[str], written: str
+) -> None:
+    configure(written)
+    result = invoke("--json", *args, "Why?")
+
+    assert (result.exit_code, json.loads(result.stdout)["conversation"]) == (0, None)
+    assert not (config.home() / "flowgpt.db").exists()
+
+
+def test_a_conversation_goes_on_unsaved_and_stays_as_it_was(server: Server, invoke: Invoke) -> None:
+    invoke("Why?")
+    before = kept()
+    result = invoke("-c", "--no-save", "And?")
+
+    assert (result.exit_code, "earlier turns: 2" in result.stdout) == (0, True)
+    assert kept() == before
+
+
+def test_the_partial_text_of_a_cut_answer_is_kept_under_the_id_that_json_names(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, configure: Write
+) -> None:
+    configure("max_retries = 0\n")
+    with Server(fault="cut_mid_line:5") as server:
+        monkeypatch.setenv("FLOWGPT_BASE_URL", server.base_url)
+        said = json.loads(invoke("--json", "Why?").stdout)
+
+    assert kept() == [[("Why?", ""), (said["text"], "truncated")]]
+    with contextlib.closing(Store()) as store:
+        assert [conversation.id for conversation in store.conversations.list()] == [said["conversation"]]
+
+
+@pytest.mark.usefixtures("unwritable_home")
+def test_a_store_that_fails_is_told_of_and_the_answer_comes(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server() as server:
+        monkeypatch.setenv("FLOWGPT_BASE_URL", server.base_url)
+        result = invoke("-q", "Why?")
+        going_on = invoke("-q", "-c", "Why?")
+
+    assert (result.exit_code, result.stdout) == (0, reflection("Why?"))
+    assert "flowgpt: this conversation is not being saved: " in result.stderr
+    assert (going_on.exit_code, going_on.stdout) == (9, "")
+    assert len(list(server.requests)) == 1
+
+
+# --- the first block ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "args", "stdout", "noted"),
+    [
+        (["Here:\n``", "`sh\nls\n```\nDone."], ["-x"], "ls\n", False),
+        (["Here:\n```\n\x1b[31mls"], ["-x"], "[31mls\n", False),
+        (["Here:\n```\n\x1b[31mls"], ["-x", "--raw"], "\x1b[31mls\n", False),
+        (["```\n```"], ["-x"], "", False),
+        (["No block."], ["-x"], "No block.\n", True),
+        (["No block."], ["-x", "-q"], "No block.\n", False),
+    ],
+)
+def test_only_the_first_block_is_written_and_without_one_the_whole_answer(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, texts: list[str], args: list[str], stdout: str, noted: bool
+) -> None:
+    with Server(answering(*texts)) as server:
+        monkeypatch.setenv("FLOWGPT_BASE_URL", server.base_url)
+        result = invoke(*args, "How?")
+
+    assert (result.exit_code, result.stdout) == (0, stdout)
+    assert result.stderr == "flowgpt: the answer has no fenced block; this is the whole of it\n" * noted
+
+
+def test_json_has_the_block_and_the_whole_answer(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(answering("A:\n```\nls\n```\n")) as server:
+        monkeypatch.setenv("FLOWGPT_BASE_URL", server.base_url)
+        said = json.loads(invoke("-x", "--json", "How?").stdout)
+
+    assert (said["block"], said["text"]) == ("ls\n", "A:\n```\nls\n```\n")

@@ -1,4 +1,4 @@
-"""docs/terminal.md shows what the program prints: each console block is played again, and compared as a whole."""
+"""The pages show what the program prints: each console block is played again, and compared as a whole."""
 
 from __future__ import annotations
 
@@ -13,22 +13,33 @@ from pathlib import Path
 
 import pytest
 
+from flowgpt.cli.program import COMMANDS
 from flowgpt.embedded import Server
 
-PAGE = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```console(?: fault=(\S+))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGES = ("terminal", "chat", "history", "characters", "batch")
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(
+        r"^```console(?: fault=(\S+))?\n(.*?)^```$",
+        (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+]
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which `flowgpt` is installed, with a home of its own and a terminal of 80 columns."""
+    """A machine on which `flowgpt` is installed, with a home of its own, our examples, and a terminal of 80 columns."""
     script = tmp_path / "bin" / "flowgpt"
     script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flowgpt "$@"\n')
     script.chmod(0o755)
+    (tmp_path / "examples").symlink_to(Path(__file__).parents[2] / "examples")
     monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / ".config" / "flowgpt"))
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TZ", "UTC")  # the history shows local times
 
 
 def play(block: str, home: Path) -> str:
@@ -49,6 +60,7 @@ def play(block: str, home: Path) -> str:
                 stderr=subprocess.STDOUT,
                 text=True,
                 env=environment,
+                cwd=home,
                 timeout=60,
                 check=False,
             ).stdout
@@ -57,6 +69,7 @@ def play(block: str, home: Path) -> str:
     played = re.sub(r"http://127\.0\.0\.1:\d++(?!/v1)", "http://127.0.0.1:8000", played)
     played = re.sub(r" +$", "", played, flags=re.MULTILINE)
     played = re.sub(r"\d\.\d\d s", "0.36 s", played)
+    played = re.sub(r'"conversation": "\w{10}"', '"conversation": "k3v7qmz2ua"', played)
     played = re.sub(r"x-nonce: \w+", "x-nonce: 0f0e0d0c0b0a09080706050403020100", played)
     played = re.sub(r"x-timestamp: \d+", "x-timestamp: 1712345678", played)
     played = re.sub(r"Python \d+\.\d+\.\d+\w*", "Python 3.14.2", played)
@@ -100,5 +113,5 @@ def test_the_page_has_the_help_of_every_command() -> None:
     shown = "".join(block for _, block in BLOCKS)
 
     assert len(BLOCKS) >= 12
-    for command in ("", "ask ", "models ", "keys ", "embedded ", "serve ", "doctor ", "explain "):
+    for command in ("", *(f"{name} " for name in COMMANDS)):
         assert f"$ flowgpt {command}--help\nUsage: flowgpt {command}" in shown

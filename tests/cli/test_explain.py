@@ -34,6 +34,20 @@ def sent(invoke: Invoke, upstream: Upstream, *args: str) -> Request:
     return upstream.requests[-1]
 
 
+def test_of_a_character_the_request_for_it_is_shown(invoke: Invoke) -> None:
+    with Upstream([reply("a")]) as upstream:
+        way = ("--base-url", upstream.url, "-m", "character:ada", "Who?")
+        request = explained(invoke, *way)
+        assert upstream.connections == 0
+        invoke("ask", *way)
+        heard = upstream.requests[0]
+
+    headers = {name.lower(): value for name, value in request["headers"].items()}
+    assert (request["method"], request["url"], request["body"]) == ("GET", f"{upstream.url}/prompt/ada/", "")
+    assert (headers, heard.method, heard.body) == (heard.headers, "GET", b"")
+    assert "--data-raw" not in request["curl"]
+
+
 @pytest.mark.parametrize("key", [None, API_KEY])
 @pytest.mark.parametrize("proxied", [False, True])
 def test_what_is_shown_is_what_is_sent_byte_for_byte(

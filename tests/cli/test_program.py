@@ -240,10 +240,13 @@ def test_j10_a_locale_without_the_letters_shows_them_escaped(server: Server, env
 
 @pytest.mark.usefixtures("unwritable_home")
 def test_a_home_that_cannot_be_written_is_no_failure() -> None:
-    done = shell("flowgpt -q hi")
+    done, unsaved = shell("flowgpt -q hi"), shell("flowgpt -q --no-save hi")
 
-    assert (done.returncode, done.stderr) == (0, "")
     assert "question: hi" in done.stdout
+    assert done.returncode == 0
+    assert done.stderr.startswith("flowgpt: this conversation is not being saved: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert (unsaved.returncode, unsaved.stdout, unsaved.stderr) == (0, done.stdout, "")
 
 
 # --- a terminal ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import pty
 import sys
 import unicodedata
 
@@ -105,6 +106,17 @@ def test_a_note_is_one_line_that_commands_no_terminal(capsys: pytest.CaptureFixt
     streams.note("flowgpt: a\n\x1b[31mb   c")
 
     assert capsys.readouterr() == ("", "flowgpt: a [31mb c\n")
+
+
+def test_a_note_is_broken_between_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an address, which somebody may copy, not at all."""
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("COLUMNS", "20")
+    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        streams.note("a note of several words, and http://127.0.0.1:8000/a-long-address")
+
+        assert screen.read(4096) == b"a note of several\r\nwords, and\r\nhttp://127.0.0.1:8000/a-long-address\r\n"
 
 
 def test_a_note_that_nobody_can_read_is_no_failure_but_an_answer_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,9 +23,9 @@ PLACES = {
     "embedded": "embedded server",
     "gateway": "gateway",
     "serving": "gateway",
+    "store": "store",
     "test_bridge.py": "sync",
     "test_client.py": "sync",
-    "test_store.py": "store",
     "test_supply.py": "build",
 }
 """What a test is about, by the first part of its path; anything else is about the library."""

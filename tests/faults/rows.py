@@ -255,7 +255,6 @@ ROWS = {
 }
 
 NO_PAGE = "there is no page yet; the gateway sends JSON and event streams only"
-NO_CONVERSATIONS = "conversations are not stored yet; what is stored (keys, responses) is written whole, by its id"
 
 UNTESTED: dict[str, str] = {
     "L7": NO_PAGE,
@@ -264,10 +263,6 @@ UNTESTED: dict[str, str] = {
     "L11": NO_PAGE,
     "L12": NO_PAGE,
     "L15": NO_PAGE,
-    "M6": "there is no export and no import yet",
-    "N12": NO_CONVERSATIONS,
-    "N13": NO_CONVERSATIONS,
-    "N17": "there is no export and no backup yet",
     "O8": "there is nothing to switch off: an attempt begins when the one before it has ended",
     "P4": "no test of its own: `make test-variants` runs the transport's with the HTTP client's parser in Python",
 }

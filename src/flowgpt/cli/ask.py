@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..client import Client
-from ..config import OPTIONS
 from ..errors import FlowGPTError
+from ..formats.fences import first_block
 from ..formats.openai.chat import finish_reason
-from ..messages import Message
 from ..providers.flowgpt import FlowGpt
 from ..reply import Reply
-from . import failures, streams
-from .endpoint import PROVIDER_HELP, answering, has_providers
+from . import asking, failures, streams
+from .asking import Question, answered_by, going_on, made_of
+from .endpoint import answering, has_providers
+
+if TYPE_CHECKING:
+    from ..store import Store
+    from .dialogue import Dialogue
 
 
 class Paper:
     """Where an answer is written: text by text, or at its end, as text or as one JSON object.
 
-    `text`: what has come, untouched.
+    `extract`: only its first fenced block is, when it has one. `text`: what has come, untouched.
     """
 
-    def __init__(self, *, streamed: bool, as_json: bool, raw: bool) -> None:
+    def __init__(self, *, streamed: bool, as_json: bool, raw: bool, extract: bool = False) -> None:
         self.text = ""
-        self._streamed = streamed and not as_json
+        self._streamed = streamed and not as_json and not extract
         self._as_json = as_json
+        self._extract = extract
         self._shown = str if raw else streams.plain
+
+    @property
+    def block(self) -> str | None:
+        """The first fenced block of what has come."""
+        return first_block(self.text)
 
     def add(self, text: str) -> None:
         """The next piece of the answer."""
@@ -40,69 +51,75 @@ class Paper:
     def end(self, facts: dict[str, Any]) -> None:
         """The answer has ended, well or not: `facts` say how, in JSON."""
         if self._as_json:
-            streams.write(json.dumps(facts) + "\n")  # ASCII: every terminal and locale can take it
+            told = facts | ({"block": self.block} if self._extract else {})
+            streams.write(json.dumps(told) + "\n")  # ASCII: every terminal and locale can take it
             return
+        block = self.block if self._extract else None
+        text = self.text if block is None else block
         if not self._streamed:
-            streams.write(self._shown(self.text))
-        if self.text and not self.text.endswith("\n"):
+            streams.write(self._shown(text))
+        if text and not text.endswith("\n"):
             streams.write("\n")
-
-
-def _help(option: str, more: str = "") -> str:
-    """An option's words in the table of options, with its environment variable."""
-    row = OPTIONS[option].metadata
-    return f"{row['help']}{more}" + (f" [env: {row['env']}]" if row["env"] else "")
 
 
 @click.command("ask")
 @click.argument("question", nargs=-1)
-@click.option("-m", "--model", metavar="ID", help=_help("model"))
-@click.option("-s", "--system", metavar="TEXT", help="the system prompt")
-@click.option("--temperature", type=float, metavar="NUMBER", help=_help("temperature"))
-@click.option("--base-url", metavar="URL", help=_help("base_url", " or 'embedded'"))
-@click.option("--provider", metavar="NAME", help=PROVIDER_HELP)
-@click.option("--proxy", metavar="URL", help=_help("proxy"))
-@click.option("--timeout", type=float, metavar="SECONDS", help="seconds for the whole answer [env: FLOWGPT_TIMEOUT]")
+@answered_by
+@going_on
+@made_of
 @click.option("--json", "as_json", is_flag=True, help="one JSON object, also for a failure")
+@click.option("-x", "--extract", is_flag=True, help="write only the first fenced block of the answer")
 @click.option("--no-stream", is_flag=True, help="write the answer when all of it is there")
+@click.option("--no-save", is_flag=True, help="keep nothing of it")
 @click.option("--raw", is_flag=True, help="keep the control characters of the answer")
 @click.option("-q", "--quiet", is_flag=True, help="no notes on stderr; failures are still told")
 @click.option("-v", "--verbose", is_flag=True, help="endpoint, attempts and times on stderr")
 def command(
     question: tuple[str, ...],
-    model: str | None,
-    system: str | None,
-    temperature: float | None,
     base_url: str | None,
     provider: str | None,
     proxy: str | None,
     timeout: float | None,
     as_json: bool,
+    extract: bool,
     no_stream: bool,
+    no_save: bool,
     raw: bool,
     quiet: bool,
     verbose: bool,
+    **how: Any,
 ) -> None:
     """Ask a question.
 
-    What is piped in is the question, or follows it after a blank line.
+    What is piped in is the question, or follows it after a blank line. Question and answer are kept: `-c` goes on with
+    them, and `flowgpt history` has them all.
     """
-    paper = Paper(streamed=not no_stream, as_json=as_json, raw=raw)
+    from .dialogue import saved  # late: not for --help, nor for `flowgpt explain`
+
+    paper = Paper(streamed=not no_stream, as_json=as_json, raw=raw, extract=extract)
     tell = _silent if quiet else streams.note
+    conversation = None
     try:
-        messages = messages_of(" ".join(question), system)
+        asked = asking.question(question, **how)
         if not has_providers(provider, base_url):
-            _check(messages, model=model or "", proxy=proxy or "", timeout=timeout, temperature=temperature)
+            _check(asked, proxy=proxy or "", timeout=timeout)
         with (
+            saved(streams.note, wanted=not no_save) as store,
             answering(provider, base_url, proxy, tell=tell) as there,
-            Client(provider=there.provider, timeout=timeout, temperature=temperature, **there.options) as client,
-            client.chat.completions.create(model=model or "", messages=messages, stream=True) as stream,
+            Client(provider=there.provider, timeout=timeout, **there.options) as client,
+            contextlib.closing(_dialogue(asked, client, store)) as dialogue,
         ):
-            for chunk in stream:
-                paper.add(chunk.choices[0].delta.content or "")
-        paper.end(_facts(stream.reply, there.name))
+            try:
+                with contextlib.closing(dialogue.ask(asked.text)) as texts:
+                    for text in texts:
+                        paper.add(text)
+            finally:
+                conversation = dialogue.id if as_json else None  # waits until all is written, as closing does
+        reply = dialogue.reply
+        assert reply is not None
+        paper.end(_facts(reply, there.name) | {"conversation": conversation})
     except FlowGPTError as error:
-        paper.end({"error": _error(error), "text": paper.text})
+        paper.end({"error": _error(error), "text": paper.text, "conversation": conversation})
         if paper.text and not as_json:
             streams.note("[the answer is cut here]")
         if verbose:
@@ -111,34 +128,39 @@ def command(
             streams.note(f"flowgpt: {error.code}, attempts: {error.attempts}")
         raise
     except KeyboardInterrupt:
-        paper.end({"error": {"code": "interrupted", "message": "interrupted", "hint": None}, "text": paper.text})
+        stopped = {"code": "interrupted", "message": "interrupted", "hint": None}
+        paper.end({"error": stopped, "text": paper.text, "conversation": conversation})
         raise
-    if stream.reply.verdict == "unverified":
+    if extract and paper.block is None:
+        tell("flowgpt: the answer has no fenced block; this is the whole of it")
+    if reply.verdict == "unverified":
         tell("flowgpt: this connection cannot prove that the answer is complete")
     if verbose:
-        streams.note(_figures(stream.reply, there.name))
+        streams.note(_figures(reply, there.name))
 
 
 def _silent(_words: str) -> None:
     """A note that nobody wants."""
 
 
-def messages_of(question: str, system: str | None) -> list[Message]:
-    """The question with what is piped in, after the system prompt. Raises: click.UsageError when nothing is asked."""
-    parts = [question, streams.read() if streams.piped() else ""]
-    asked = "\n\n".join(part for part in parts if part.strip())
-    if not asked:
-        raise click.UsageError("There is no question")
-    messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    return [*messages, {"role": "user", "content": asked}]
+def _dialogue(asked: Question, client: Client, store: Store | None) -> Dialogue:
+    """The conversation that the question belongs to."""
+    from .dialogue import Dialogue
+
+    how: dict[str, Any] = {"model": asked.model, "system": asked.system, "temperature": asked.temperature}
+    dialogue = Dialogue(client, store, tell=streams.note, **how)
+    if asked.earlier:
+        dialogue.resume(*asked.earlier)
+    return dialogue
 
 
-def _check(messages: list[Message], **options: Any) -> None:
+def _check(asked: Question, **options: Any) -> None:
     """Refuse a wrong call before a server is started for it: the request is built, and not sent.
 
     Who answers is checked when that is chosen. Raises: InvalidRequestError.
     """
-    FlowGpt.stream(messages=messages, base_url="public", **options)
+    options |= {"temperature": asked.temperature, "base_url": "public"}
+    FlowGpt.stream(asked.model, asked.messages, **options)
 
 
 def _facts(reply: Reply, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import click
 
 from ..providers.flowgpt import FlowGpt
 from ..transport import Call
-from . import ask, streams
+from . import ask, asking, streams
 from .endpoint import unstarted
 
 MASK = "***"
@@ -28,18 +28,24 @@ UNMASKED = frozenset({"Bearer null"})
 CURLS_OWN = frozenset({"Host", "Accept", "Content-Length", "Proxy-Authorization"})
 """Headers that curl makes itself, of URL, body and proxy."""
 
-ASKED = frozenset({"question", "model", "system", "temperature", "base_url", "proxy"})
+ASKED = frozenset({"question", "model", "system", "temperature", "base_url", "proxy"}) | {
+    "files",
+    "template",
+    "values",
+    "latest",
+    "cid",
+}
 """What of `flowgpt ask` makes the request."""
 
 
 def shown(call: Call) -> dict[str, Any]:
     """The request of a call as people may see it: `method`, `url`, `proxy`, `headers`, `body` (a string, as sent)."""
     sent = {"Host": urlsplit(call.url).netloc, **call.sent_headers(time.time())}
-    sent |= {"Accept": "*/*", "Content-Length": str(len(call.body))}
+    sent |= {"Accept": "*/*"} | ({"Content-Length": str(len(call.body))} if call.body else {})
     proxy = call.options.proxy
     credentials = f"{MASK}@" if proxy and proxy.authorization else ""
     return {
-        "method": "POST",
+        "method": call.method,
         "url": call.url,
         "proxy": proxy and proxy.url.replace("//", f"//{credentials}", 1),
         "headers": {name: _masked(name, value) for name, value in sent.items()},
@@ -61,23 +67,17 @@ def as_curl(request: dict[str, Any]) -> str:
         parts.append(f"--proxy {shlex.quote(request['proxy'].replace('socks5:', 'socks5h:', 1))}")  # names go to it
     lines = (f"{name}: {value}" for name, value in request["headers"].items() if name not in CURLS_OWN)
     parts += [f"--header {shlex.quote(line)}" for line in lines]
-    return " \\\n  ".join([*parts, f"--data-raw {shlex.quote(request['body'])}"])
+    parts += [f"--data-raw {shlex.quote(request['body'])}"] if request["body"] else []
+    return " \\\n  ".join(parts)
 
 
 def _explain(
-    question: tuple[str, ...],
-    model: str | None,
-    system: str | None,
-    temperature: float | None,
-    base_url: str | None,
-    proxy: str | None,
-    as_json: bool,
-    quiet: bool,
+    question: tuple[str, ...], base_url: str | None, proxy: str | None, as_json: bool, quiet: bool, **how: Any
 ) -> None:
-    messages = ask.messages_of(" ".join(question), system)
+    asked = asking.question(question, **how)
     there = unstarted(base_url, proxy)
-    given = {} if temperature is None else {"temperature": temperature}
-    call, _ = FlowGpt.call(model or "", messages, base_url=there.base_url, proxy=there.proxy, **given)
+    given = {} if asked.temperature is None else {"temperature": asked.temperature}
+    call, _ = FlowGpt.call(asked.model, asked.messages, base_url=there.base_url, proxy=there.proxy, **given)
     request = shown(call)
     if as_json:
         streams.write(json.dumps(request | {"curl": as_curl(request)}) + "\n")

@@ -37,7 +37,7 @@ CLOSED_PIPE = 141
 
 WORDS: Mapping[int, str] = {
     0: "the answer is complete",
-    UNEXPECTED: "something unexpected; or the answer cannot be written",
+    UNEXPECTED: "something unexpected; the answer cannot be written; rows of a batch failed",
     2: "the call is wrong: fix it",
     3: "the key is rejected or not allowed; a browser check",
     4: "too many requests, or no credit left",

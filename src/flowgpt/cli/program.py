@@ -11,22 +11,32 @@ import importlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..errors import FlowGPTError
 from ..version import __version__
-from . import failures, streams
+from . import completion, failures, streams
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: Mapping[str, str] = {
     "ask": "ask a question, whatever its first word",
+    "batch": "ask many questions from a file",
+    "character": "talk with a FlowGPT character; import and export its card",
+    "chat": "talk, in a terminal",
+    "completion": "make the shell complete commands, models and ids",
+    "config": "show and change the configuration",
     "doctor": "find what is wrong, with one request",
     "embedded": "run the embedded server",
     "explain": "show the request of a question, and send nothing",
+    "history": "list, show, search, export, import and delete conversations",
     "keys": "make, list and revoke the gateway's keys",
     "models": "list the models and aliases",
     "serve": "serve the models as OpenAI's and Anthropic's API do",
+    "templates": "list and show the templates of questions",
 }
 """Each is a file of this room, loaded when it is used."""
 
@@ -38,6 +48,7 @@ class Program(click.Group):
         """Run, and end the process. Unlike click's own, it tells Ctrl-C, a closed pipe and our errors apart."""
         extra.pop("prog_name", None)
         streams.prepare()
+        self._complete()
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             code = self._exit_code(list(sys.argv[1:] if args is None else args), **extra)
@@ -45,6 +56,20 @@ class Program(click.Group):
             streams.abandon()
         streams.settle()
         sys.exit(code)
+
+    def _complete(self) -> None:
+        """When a shell asks what a word may become, tell it, and end. Never loudly: a prompt is on the screen then."""
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                self._main_shell_completion({}, "flowgpt", completion.VARIABLE)  # the part of click's `main` for this
+        except Exception:
+            sys.exit(failures.UNEXPECTED)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The commands, and the options of a question, which needs no command."""
+        found = super().shell_complete(ctx, incomplete)
+        ask = self.get_command(ctx, "ask") if incomplete.startswith("-") else None
+        return found + (click.Command.shell_complete(ask, ctx, incomplete) if ask else [])
 
     def _exit_code(self, args: list[str], **extra: Any) -> int:
         try:
@@ -76,7 +101,9 @@ class Program(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `ask` before what is no command. Raises: click.UsageError for a misspelt command alone."""
-        if not args:
+        if ctx.resilient_parsing:  # a shell asks what a word may become
+            args = args if not args or args[0] in COMMANDS else ["ask", *args]
+        elif not args:
             args = ["ask"] if streams.piped() else ["--help"]
         elif args[0] not in (*COMMANDS, "-h", "--help", "--version"):
             near = difflib.get_close_matches(args[0], COMMANDS.keys() - {"ask"}, 1, 0.8)

@@ -9,7 +9,9 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import sys
+import textwrap
 from typing import TextIO
 
 from ..errors import InvalidRequestError
@@ -78,10 +80,14 @@ def write(text: str) -> None:
 
 
 def note(words: str) -> None:
-    """One line on stderr; that nobody can read it is no failure."""
+    """One line on stderr, broken between words where a terminal is too narrow; that nobody can read it is no failure."""
     if sys.stderr is not None:
+        line = " ".join(plain(words).split())
         with contextlib.suppress(OSError):
-            sys.stderr.write(" ".join(plain(words).split()) + "\n")
+            if sys.stderr.isatty():
+                width = shutil.get_terminal_size().columns
+                line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+            sys.stderr.write(line + "\n")
             sys.stderr.flush()
 
 

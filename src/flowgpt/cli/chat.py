@@ -1,0 +1,198 @@
+"""`flowgpt chat`: one talk in a terminal, question by question. No failure of a question or of the store ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from .. import config
+from ..client import Client
+from ..config import OPTIONS
+from ..errors import FlowGPTError, InvalidRequestError
+from ..providers.flowgpt import FlowGpt
+from ..store import Store
+from . import failures, prompt, slash, streams, view
+from .dialogue import Dialogue, saved
+from .endpoint import PROVIDER_HELP, answering, has_providers
+from .slash import Next, Talk
+
+HISTORY = "chat-history"
+"""The file of what was typed, beside the configuration; for the owner only."""
+
+
+@click.command("chat")
+@click.option("-m", "--model", default="", metavar="ID", help=OPTIONS["model"].metadata["help"])
+@click.option("-s", "--system", default="", metavar="TEXT", help="the system prompt")
+@click.option("--temperature", type=float, metavar="NUMBER", help=OPTIONS["temperature"].metadata["help"])
+@click.option("--base-url", metavar="URL", help=OPTIONS["base_url"].metadata["help"] + " or 'embedded'")
+@click.option("--provider", metavar="NAME", help=PROVIDER_HELP)
+@click.option("--proxy", metavar="URL", help=OPTIONS["proxy"].metadata["help"])
+@click.option("--timeout", type=float, metavar="SECONDS", help="seconds for each answer [env: FLOWGPT_TIMEOUT]")
+@click.option("-c", "--continue", "latest", is_flag=True, help="go on with the last conversation")
+@click.option("--cid", default="", metavar="ID", help="go on with this one: its id, or how that begins")
+@click.option("--no-save", is_flag=True, help="keep nothing of it")
+@click.option("--plain", is_flag=True, help="bare lines, for a screen reader: no Markdown, and nothing moves")
+@click.option("-q", "--quiet", is_flag=True, help="no notes on stderr; failures are still told")
+def command(latest: bool, cid: str, **how: Any) -> None:
+    """Talk with a model. /help lists what else can be done; Ctrl-D leaves.
+
+    Ctrl-C stops an answer and keeps what came. What is piped in is asked line by line.
+    """
+    talk(latest=latest, cid=cid, **how)
+
+
+def talk(
+    *,
+    model: str = "",
+    system: str = "",
+    temperature: float | None = None,
+    base_url: str | None = None,
+    provider: str | None = None,
+    proxy: str | None = None,
+    timeout: float | None = None,
+    latest: bool = False,
+    cid: str = "",
+    no_save: bool = False,
+    plain: bool = False,
+    quiet: bool = False,
+    greeting: str = "",
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Talk until the person leaves. `greeting`: what a character says first. `options`: of each call.
+
+    Raises: FlowGPTError for what keeps it from beginning; OSError when the terminal is gone.
+    """
+    tell = _silent if quiet else streams.note
+    if not has_providers(provider, base_url):  # before a server is started for a wrong call
+        checked: dict[str, Any] = {"proxy": proxy or "", "timeout": timeout, "temperature": temperature}
+        FlowGpt.stream(model, [{"role": "user", "content": "?"}], base_url="public", **checked)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_ended_by("SIGTERM", "SIGHUP"))
+        store = stack.enter_context(saved(streams.note, wanted=not no_save))
+        there = stack.enter_context(answering(provider, base_url, proxy, tell=tell))
+        client = stack.enter_context(Client(provider=there.provider, timeout=timeout, **there.options))
+        notes: SimpleQueue[str] = SimpleQueue()
+        dialogue = Dialogue(
+            client,
+            store,
+            tell=notes.put,
+            model=model,
+            system=system,
+            temperature=temperature,
+            options=dict(options or {}),
+        )
+        stack.enter_context(contextlib.closing(dialogue))
+        if latest or cid:
+            _resume(dialogue, store, cid)
+        elif greeting:
+            dialogue.greet(greeting)
+        default = config.Options.resolve().model or getattr(there.provider, "default_model", "")
+        _converse(Talk(dialogue, client, store, default, view.console(plain=plain), notes), there.name, plain, tell)
+        if dialogue.id and dialogue.turns:
+            tell(f"flowgpt: to go on: flowgpt chat --cid {dialogue.id}")
+
+
+def _resume(dialogue: Dialogue, store: Store | None, cid: str) -> None:
+    """Raises: InvalidRequestError when there is no such conversation; StoreError."""
+    if store is None:
+        raise InvalidRequestError("there is nothing saved to go on with", hint="leave out --continue and --cid")
+    conversation = store.conversations.find(cid) if cid else store.conversations.latest()
+    if conversation is None:
+        raise InvalidRequestError("there is no conversation yet to go on with", hint="leave out --continue")
+    dialogue.resume(conversation, store.conversations.turns(conversation.id))
+
+
+def _converse(talk: Talk, name: str, plain: bool, tell: Callable[[str], None]) -> None:
+    """Question after question, until the end of them."""
+    read = _reader(talk, plain=plain)
+    if talk.prompted:
+        tell(f"flowgpt: {talk.model or 'the default model'} at {name}; /help lists the commands, Ctrl-D leaves")
+        view.exchange(talk.screen, talk.dialogue.turns)
+    coming = Next()
+    while not coming.over:
+        _drain(talk.notes)
+        try:
+            text = read(coming.fill)
+            instead = bool(coming.fill)
+            coming = Next()
+            if slash.is_command(text):
+                coming = slash.run(talk, text)
+            elif text.strip():
+                coming = Next(question=text, instead=instead)
+            if coming.question:
+                _ask(talk, coming)
+        except EOFError:
+            break
+        except FlowGPTError as error:
+            failures.tell(error)
+    _drain(talk.notes)
+
+
+def _reader(talk: Talk, *, plain: bool) -> prompt.Read:
+    """The prompt that fits where the questions come from."""
+    talk.prompted = sys.stdin is not None and sys.stdin.isatty()
+    talk.editor = talk.prompted and not plain and view.movable()
+    if not talk.editor:
+        return prompt.bare(sign=talk.prompted)
+
+    def toolbar() -> str:
+        kept = "saved" if talk.dialogue.kept else "not saved" if talk.store is None else "NOT SAVED"
+        return f" {talk.model or 'default model'} · {kept} · /help"
+
+    history = config.home() / HISTORY if talk.store else None
+    return prompt.edited(lambda text: slash.completions(talk, text), toolbar, history)
+
+
+def _ask(talk: Talk, asked: Next) -> None:
+    """Show the answer as it comes, and how it ended."""
+    if asked.instead:
+        talk.dialogue.undo()
+    try:
+        with contextlib.closing(talk.dialogue.ask(asked.question)) as texts, view.answer(talk.screen) as add:
+            for text in texts:
+                add(text)
+    except KeyboardInterrupt:
+        if not talk.prompted:
+            raise
+    except FlowGPTError as error:
+        view.mark(talk.dialogue.turns[-1])
+        failures.tell(error)
+        if talk.prompted:
+            streams.note("hint: /retry asks it again, /edit changes it")
+        return
+    view.mark(talk.dialogue.turns[-1])
+    if talk.prompted:
+        streams.write("\n")
+
+
+def _drain(notes: SimpleQueue[str]) -> None:
+    """Tell what the record had to say while an answer was on the screen."""
+    while not notes.empty():
+        streams.note(notes.get())
+
+
+@contextlib.contextmanager
+def _ended_by(*names: str) -> Iterator[None]:
+    """These signals end the block as an error does: the terminal is as it was, and what was said is written."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _silent(_words: str) -> None:
+    """A note that nobody wants."""
