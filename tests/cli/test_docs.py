@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from flowgpt.cli.program import COMMANDS
+from flowgpt.cli.program import COMMANDS, program
 from flowgpt.embedded import Server
 
 PAGES = ("terminal", "chat", "history", "characters", "batch")
@@ -29,7 +30,7 @@ BLOCKS = [
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which `flowgpt` is installed, with a home of its own, our examples, and a terminal of 80 columns."""
     script = tmp_path / "bin" / "flowgpt"
     script.parent.mkdir()
@@ -50,7 +51,9 @@ def play(block: str, home: Path) -> str:
         if exported := re.fullmatch(r"export (\w+)=(\S+)", command):
             environment[exported[1]] = exported[2]
             output = ""
-        elif command.startswith("flowgpt embedded") and "--help" not in command:
+        elif helped := re.fullmatch(r"flowgpt ((?:\w+ )*--help)", command):
+            output = CliRunner().invoke(program, helped[1].split(), terminal_width=78).output  # 80, less what click leaves free
+        elif command.startswith("flowgpt embedded"):
             output = serve(command, environment)
         else:
             output = subprocess.run(
@@ -97,7 +100,7 @@ def serve(command: str, environment: dict[str, str]) -> str:
         return said + child.stdout.read()
 
 
-@pytest.mark.usefixtures("program")
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(("fault", "block"), BLOCKS, ids=[block.split("\n")[0][2:] for _, block in BLOCKS])
 def test_the_page_shows_what_the_program_prints(
     fault: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
