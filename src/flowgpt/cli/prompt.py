@@ -28,6 +28,9 @@ FENCE = "```"
 LIMIT_HISTORY_BYTES = 1024 * 1024
 """Beyond that, the older half of the file of what was typed is given up."""
 
+REFRESH_S = 1.0
+"""How old the toolbar may be: what is being saved is known only after the prompt is there."""
+
 Read = Callable[[str], str]
 """Gives what was typed; its argument is what the line begins with. Ctrl-C gives "". Raises: EOFError at the end."""
 
@@ -92,6 +95,7 @@ def edited(complete: Callable[[str], Iterable[str]], toolbar: Callable[[], str],
         reserve_space_for_menu=6,
         bottom_toolbar=lambda: streams.plain(toolbar()),
         enable_suspend=True,
+        refresh_interval=REFRESH_S,
     )
 
     def read(begun: str = "") -> str:
