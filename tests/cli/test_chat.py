@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,6 +182,42 @@ def test_n3_what_came_is_there_after_an_end_at_any_time(server: Server, number: 
         terminal.type("\x04")
         assert terminal.end() == 0
     assert kept()[-2:] == ["u on", "a **gpt-3.5-turbo** 0.7 - 2: on [complete]"]
+
+
+def test_ctrl_c_stops_a_command_and_not_the_talk(server: Server, tmp_path: Path) -> None:
+    clipboard = tmp_path / "xclip"
+    clipboard.write_text("#!/bin/sh\necho > %s; exec sleep 60\n" % (tmp_path / "asked"))
+    clipboard.chmod(0o700)
+    with talking(env={"PATH": f"{tmp_path}:/usr/bin:/bin"}) as terminal:
+        terminal.type("one\r")
+        terminal.wait("0: one\n\n>")
+        terminal.type("/copy\r")
+        terminal.until((tmp_path / "asked").exists)
+        terminal.type("\x03")
+        terminal.wait("interrupted")
+        terminal.type("two\r")
+        terminal.wait("2: two\n\n>")
+        terminal.type("\x04")
+
+        assert terminal.end() == 0
+
+
+def test_ctrl_z_shows_the_cursor_to_the_shell_and_the_answer_goes_on_after_it(server: Server) -> None:
+    """Nobody could continue the program on this terminal, so the system does not let it stand."""
+    with talking() as terminal:
+        terminal.type("endless\r")
+        terminal.wait("It begins.")
+        assert terminal.screen.cursor.hidden
+        before = terminal.raw.count(b"\x1b[?25h")
+        terminal.type("\x1a")
+        terminal.until(lambda: terminal.raw.count(b"\x1b[?25h") > before and terminal.screen.cursor.hidden)
+        assert not terminal.as_before()
+        terminal.type("\x03")
+        terminal.wait("[interrupted here]\n\n>")
+        terminal.type("\x04")
+
+        assert terminal.end() == 0
+        assert terminal.as_before()
 
 
 def test_e14_no_command_of_a_model_reaches_the_terminal(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgpt import Client
+from flowgpt import Client, config
 from flowgpt.cli.dialogue import Dialogue, saved
 from flowgpt.conversation import Turn
 from flowgpt.errors import RateLimitError
@@ -157,6 +158,42 @@ def test_what_is_said_after_an_undo_is_a_branch_and_nothing_is_lost(dialogue: Di
     assert store.conversations.find(dialogue.id).branch_of == first
 
 
+def test_what_was_taken_back_at_the_end_is_not_there_tomorrow(store: Store, told: list[str]) -> None:
+    with talking(store, told) as dialogue:
+        [*dialogue.ask("one")]
+        first = dialogue.id
+        [*dialogue.ask("two")]
+        dialogue.undo()
+    latest = store.conversations.latest()
+
+    assert latest is not None
+    assert latest.branch_of == first
+    assert latest.id == dialogue.id
+    assert said(store.conversations.turns(latest.id)) == ["u one", "a re: one [complete]"]
+    assert len(store.conversations.turns(first or "")) == 4
+
+
+def test_what_was_taken_back_as_a_whole_leaves_nothing_new(store: Store, told: list[str]) -> None:
+    with talking(store, told) as dialogue:
+        dialogue.greet("Hello.")
+        [*dialogue.ask("one")]
+        dialogue.undo()
+
+    assert len(store.conversations.list()) == 1
+
+
+def test_a_draft_says_how_it_was_asked_for(store: Store, told: list[str]) -> None:
+    """So that a conversation goes on as it was after a kill during its first answer."""
+    with talking(store, told, model="gemini", system="Be brief.", temperature=0.2) as dialogue:
+        texts = dialogue.ask("one")
+        next(texts)
+        assert dialogue.id is not None
+        draft = store.conversations.find(dialogue.id)
+        texts.close()
+
+    assert (draft.model, draft.system, draft.parameters["temperature"]) == ("gemini", "Be brief.", 0.2)
+
+
 def test_an_undo_of_nothing_takes_nothing_back(dialogue: Dialogue) -> None:
     dialogue.greet("Hello.")
 
@@ -204,6 +241,23 @@ def test_a_conversation_goes_on_as_it_was_asked(store: Store, told: list[str]) -
         [*other.ask("three")]
 
         assert (other.model, other.system, other.temperature) == ("gpt-4-turbo", "Be long.", 1.0)
+    assert told == []
+
+
+def test_m6_a_conversation_of_a_stranger_does_not_say_where_to_or_break_the_talk(store: Store, told: list[str]) -> None:
+    """Its turns, and the key, would be sent to whoever made the file that was imported."""
+    sent: dict[str, Any] = {"base_url": "http://evil.example", "proxy": "http://evil.example", "api_key": "k"}
+    wrong = {"model": ["x"], "temperature": {"a": 1}, "user_name": 5, "stream": False, "messages": []}
+    answer = Turn(
+        role="assistant", text="a", created_s=1, model="m", verdict="complete", parameters=sent | wrong | {"nsfw": True}
+    )
+    id_ = store.conversations.add(None, 0, [Turn(role="user", text="q", created_s=1), answer])
+    with talking(store, told) as dialogue:
+        dialogue.resume(store.conversations.find(id_), store.conversations.turns(id_))
+        [*dialogue.ask("one")]
+
+        assert (dialogue.model, dialogue.temperature, dialogue.options) == ("m", None, {"nsfw": True})
+        assert dialogue.id == id_
     assert told == []
 
 
@@ -281,6 +335,20 @@ def test_n18_what_is_older_than_wanted_goes(store: Store, configure: Write, told
     with saved(told.append) as kept:
         assert kept is not None
         assert [conversation.created_s for conversation in kept.conversations.list()] == [4e9]
+
+
+def test_n18_that_the_old_cannot_be_deleted_does_not_mean_that_nothing_is_saved(
+    store: Store, configure: Write, told: list[str]
+) -> None:
+    store.conversations.add(None, 0, [Turn(role="user", text="old?", created_s=1.0)])
+    configure("[history]\nretention_days = 30\n")
+    with contextlib.closing(sqlite3.connect(config.home() / "flowgpt.db")) as other:
+        other.execute("CREATE TRIGGER no BEFORE DELETE ON conversations BEGIN SELECT raise(ABORT, 'no'); END")
+
+    with saved(told.append) as kept:
+        assert kept is not None
+
+    assert [line.partition(": ")[2].partition(":")[0] for line in told] == ["old conversations are not deleted"]
 
 
 STEPS = st.lists(st.sampled_from(["one", "two", "fail", "cut", "leave", "undo", "fork", "reopen"]), max_size=12)

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+from flowgpt.conversation import Turn
 from flowgpt.store import Store
 from flowgpt.store.conversations import Conversations
 
@@ -32,6 +33,19 @@ def test_n12_what_goes_on_from_an_earlier_point_is_a_branch(conversations: Conve
     assert texts(conversations, branch) == ["a", "d"]
     assert conversations.find(branch).branch_of == id_
     assert conversations.latest() == conversations.find(branch)
+
+
+def test_a_branch_from_the_very_start_has_the_title_of_what_is_said_in_it(conversations: Conversations) -> None:
+    greeting, asked, other = (
+        Turn(role="assistant" if text == "Hi." else "user", text=text, created_s=1.0)
+        for text in ("Hi.", "One?", "Two?")
+    )
+    id_ = conversations.add(None, 0, [greeting, asked])
+
+    assert conversations.find(conversations.add(id_, 0, [other])).title == "Two?"
+    assert conversations.find(conversations.add(id_, 1, [other])).title == "Two?"
+    third = conversations.add(id_, 2, [asked])
+    assert conversations.find(conversations.add(third, 2, [other])).title == "One?"
 
 
 def test_n12_a_branch_of_a_draft_has_what_it_had_and_stays_so(conversations: Conversations) -> None:

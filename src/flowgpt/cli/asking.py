@@ -143,9 +143,11 @@ def question(
         raise click.UsageError("There is no question")
     begun = earlier(latest=latest, cid=cid)
     if begun:
-        before = begun[0]
-        model, system = model or before.parameters.get("model", "") or before.model, system or before.system
-        temperature = before.parameters.get("temperature") if temperature is None else temperature
+        from .dialogue import resumed  # late: not for --help
+
+        before, kept = begun[0], resumed(begun[0])
+        model, system = model or kept.get("model", "") or before.model, system or before.system
+        temperature = kept.get("temperature") if temperature is None else temperature
     return Question(asked, model, system, temperature, begun)
 
 

@@ -95,6 +95,7 @@ def talk(
             dialogue.greet(greeting)
         default = config.Options.resolve().model or getattr(there.provider, "default_model", "")
         _converse(Talk(dialogue, client, store, default, view.console(plain=plain), notes), there.name, plain, tell)
+        dialogue.close()
         if dialogue.id and dialogue.turns:
             tell(f"flowgpt: to go on: flowgpt chat --cid {dialogue.id}")
 
@@ -130,6 +131,10 @@ def _converse(talk: Talk, name: str, plain: bool, tell: Callable[[str], None]) -
                 _ask(talk, coming)
         except EOFError:
             break
+        except KeyboardInterrupt:  # within a command
+            if not talk.prompted:
+                raise
+            streams.note("interrupted")
         except FlowGPTError as error:
             failures.tell(error)
     _drain(talk.notes)

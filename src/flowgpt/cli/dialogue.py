@@ -14,12 +14,24 @@ from typing import Any
 from .. import config
 from ..client import Client
 from ..conversation import Conversation, Turn, Verdict, messages
-from ..errors import FlowGPTError, StoreError
+from ..errors import FlowGPTError, InvalidRequestError, StoreError
 from ..reply import Reply
 from ..store import Store
 from .recording import Recording
 
 DAY_S = 24 * 60 * 60.0
+
+RESUMED = ("model", "temperature", "nsfw", "prompt_id", "greeting", "user_name", "document_ids", "generate_image")
+"""Options that a conversation goes on with. None says where to: a conversation may have come from a stranger's file."""
+
+
+def resumed(conversation: Conversation) -> dict[str, Any]:
+    """Those of RESUMED that its last answer was asked with, where they are still right."""
+    found = {}
+    for name in RESUMED:
+        with contextlib.suppress(KeyError, InvalidRequestError):
+            found[name] = config.OPTIONS[name].metadata["check"](conversation.parameters[name])
+    return found
 
 
 @contextlib.contextmanager
@@ -36,7 +48,8 @@ def saved(tell: Callable[[str], None], *, wanted: bool = True) -> Iterator[Store
             if history.retention_days is not None:
                 store.conversations.delete_older(time.time() - history.retention_days * DAY_S)
         except StoreError as error:
-            tell(f"flowgpt: this conversation is not being saved: {error.message}")
+            what = "this conversation is not being saved" if store is None else "old conversations are not deleted"
+            tell(f"flowgpt: {what}: {error.message}")
     try:
         yield store
     finally:
@@ -82,7 +95,7 @@ class Dialogue:
 
     def resume(self, conversation: Conversation, turns: Sequence[Turn]) -> None:
         """Go on with one of the store: with its model, system prompt and temperature, where none are set."""
-        kept = dict(conversation.parameters)
+        kept = resumed(conversation)
         self.turns = [*turns]
         asked, temperature = kept.pop("model", ""), kept.pop("temperature", None)
         self.model = self.model or asked or conversation.model
@@ -102,13 +115,14 @@ class Dialogue:
         To be closed when it is left early; that, and Ctrl-C, leave the answer `interrupted`. The last question again,
         when no word of an answer had come, takes the place of the first. Raises: FlowGPTError.
         """
+        self.reply = None
         if self._unanswered() != question:
             asked = Turn(role="user", text=question, created_s=time.time())
-            self.turns += [asked, Turn(role="assistant", text="", created_s=asked.created_s, verdict="interrupted")]
+            draft = Turn(role="assistant", text="", created_s=asked.created_s, verdict="interrupted", **self._how())
+            self.turns += [asked, draft]
             if self._recording:
                 self._recording.begin(self.turns)
         sent = messages(self.turns[:-1], self.system)
-        self.reply = None
         verdict: Verdict = "interrupted"
         said: list[str] = []
         code = ""
@@ -132,17 +146,10 @@ class Dialogue:
 
     def _end(self, text: str, verdict: Verdict, code: str) -> None:
         reply = self.reply
-        parameters = dict(self.options)
-        if self.temperature is not None:
-            parameters["temperature"] = self.temperature
-        if reply is not None and self.model not in ("", reply.model):
-            parameters["model"] = self.model  # the one that was asked for: an alias, a character
         answer = replace(
             self.turns[-1],
             text=text,
-            model=reply.model if reply else self.model,
-            system=self.system,
-            parameters=parameters,
+            **self._how(),
             verdict=verdict,
             code=code,
             first_text_s=reply.timings.first_text_s if reply else None,
@@ -152,6 +159,15 @@ class Dialogue:
         if self._recording:
             self._recording.end(answer)
 
+    def _how(self) -> dict[str, Any]:
+        """What an answer tells of how it was asked for."""
+        parameters, model = dict(self.options), self.reply.model if self.reply else self.model
+        if self.temperature is not None:
+            parameters["temperature"] = self.temperature
+        if self.model not in ("", model):
+            parameters["model"] = self.model  # the one that was asked for: an alias, a character
+        return {"model": model, "system": self.system, "parameters": parameters}
+
     def _unanswered(self) -> str | None:
         """The last question, when no word of an answer came."""
         last = self.turns[-2:]
@@ -160,7 +176,7 @@ class Dialogue:
     def undo(self) -> Turn | None:
         """Take back the last question with what followed it; gives the question, None when there is none.
 
-        The store keeps it: what is said next begins a branch.
+        The store keeps it: what is said next, or closing, begins a branch.
         """
         places = [place for place, turn in enumerate(self.turns) if turn.role == "user"]
         if not places:
@@ -180,6 +196,6 @@ class Dialogue:
         return after if (after := self.id) != before else None
 
     def close(self) -> None:
-        """Wait until all that was said is written."""
+        """Wait until all that was said is written. What was taken back at the end is not in what `id` names then."""
         if self._recording:
             self._recording.close()

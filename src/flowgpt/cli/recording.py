@@ -34,6 +34,7 @@ class Recording:
         self._id: str | None = None
         self._turns: list[Turn] = []
         self._kept = 0  # so many of the turns are in the store
+        self._cut = False  # the one in the store has more turns than are to be gone on with
         self._owed: int | None = None  # the place of one that is not there as it is now
         self._behind: list[str] = []
         self._size = 0  # of what is behind, in bytes
@@ -50,7 +51,7 @@ class Recording:
         """Go on with what is in the store."""
 
         def resume() -> None:
-            self._id, self._turns, self._kept = id, [*turns], len(turns)
+            self._id, self._turns, self._kept, self._cut = id, [*turns], len(turns), False
 
         self._items.put(resume)
 
@@ -85,6 +86,7 @@ class Recording:
 
         def cut() -> None:
             self._turns = self._turns[:count]
+            self._cut = self._cut or count < self._kept
             self._kept = min(self._kept, count)
             self._owed = None
 
@@ -95,7 +97,7 @@ class Recording:
 
         def branch() -> None:
             if self._id is not None:
-                self._id = self._conversations.branch(self._id, self._kept)
+                self._id, self._cut = self._conversations.branch(self._id, self._kept), False
 
         self._items.put(lambda: self._try(branch))
 
@@ -114,6 +116,8 @@ class Recording:
             if self.trouble:
                 self._items.put(self._catch_up)
             self.settle()
+            if self._cut and any(turn.role == "user" for turn in self._turns):
+                self.branch()  # or what was taken back would be there again tomorrow
             self._items.put(self._finish)
             self._thread.join()
 
@@ -162,8 +166,9 @@ class Recording:
                 conversations.end(self._id, self._owed, self._turns[self._owed])
             if self._kept < len(self._turns):
                 self._id = conversations.add(self._id, self._kept, self._turns[self._kept :])
+                self._cut = False
         except InvalidRequestError:  # it was deleted meanwhile: what is still said here is kept anew
-            self._id = conversations.add(None, 0, self._turns)
+            self._id, self._cut = conversations.add(None, 0, self._turns), False
         self._kept, self._owed = len(self._turns), None
 
     def _try(self, write: Callable[[], object]) -> bool:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..conversation import Conversation, Turn
+from ..conversation import Conversation, Turn, title
 from ..errors import InvalidRequestError
 from . import rows
 from .file import Database
@@ -69,6 +69,15 @@ def branch(connection: Database, id_: str, after: int) -> tuple[int, str]:
         (copied, number, after),
     )
     return copied, name
+
+
+def name_after(connection: Database, conversation: int, turns: Sequence[Turn]) -> None:
+    """The title of a branch in which nobody asked anything yet is that of `turns`, which come next."""
+    connection.execute(
+        "UPDATE conversations SET title = ? WHERE number = ? AND NOT EXISTS "
+        "(SELECT 1 FROM turns WHERE conversation = conversations.number AND role = 'user')",
+        (clean(title(turns))[: rows.LIMIT_NAME], conversation),
+    )
 
 
 def append(connection: Database, conversation: int, turns: Sequence[Turn], *, draft: bool) -> None:

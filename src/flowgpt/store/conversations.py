@@ -71,6 +71,7 @@ class Conversations:
                 (number, count), name = changes.numbered(connection, id), id
                 if after != count:
                     number, name = changes.branch(connection, id, after)
+                    changes.name_after(connection, number, turns)
             changes.append(connection, number, turns, draft=True)
             changes.went_on(connection, number, turns[-1].created_s)
         return name
