@@ -317,6 +317,14 @@ def test_foreign_names_stand_for_models_and_one_may_stand_for_all(serve: Serve, 
     assert [answer.json["model"] for answer in answers] == ["google-gemini", "gpt-3.5-turbo", "google-gemini"]
 
 
+def test_a_character_is_not_among_the_names_that_nobody_knows(serve: Serve) -> None:
+    gateway = serve(any_model="gemini")
+
+    models = [gateway.request("GET", f"/v1/models/{id_}").json for id_ in ("character:flowgpt-embedded-char", "gpt-9")]
+
+    assert [model.get("alias_of") for model in models] == [None, "gemini"]
+
+
 def test_a_character_is_a_model_in_every_dialect(gateway: Served, upstream: Server) -> None:
     model = "character:flowgpt-embedded-char"
     asked = [{"role": "user", "content": "Who?"}]

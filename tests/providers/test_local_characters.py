@@ -43,6 +43,13 @@ def test_a_name_that_is_taken_is_refused_and_what_is_kept_stays() -> None:
     assert kept.text("name") == "Ada"
 
 
+def test_a_home_that_cannot_be_looked_into_has_no_cards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container whose user may not enter HOME; there, too, the service's characters can be asked."""
+    monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / ("a" * 300)))
+
+    assert (find("Ada"), names(), remove("Ada")) == (None, [], False)
+
+
 def test_what_is_removed_is_gone() -> None:
     add("Ada", ADA)
 

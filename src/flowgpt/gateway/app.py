@@ -23,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..client import AsyncClient
 from ..config import conceal
+from ..errors import ModelNotFoundError
 from ..formats import parameters
 from ..formats.anthropic.answer import count_tokens
 from ..formats.anthropic.request import CountTokensRequest
@@ -272,11 +273,14 @@ class Gateway:
     async def _model(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
         asked = scope["path_params"]["id"]
         named = [model for model in await self._known_models() if model.id == asked]
-        if not named and asked and self._settings.any_model:
-            named = [Model(id=asked, created=0, owned_by="", alias_of=self._settings.any_model)]
         if not (named or asked):
             raise Refusal(404, "model_not_found", "no model is named", param="model")
-        model = named[0] if named else await self._models.retrieve(asked)
+        try:
+            model = named[0] if named else await self._models.retrieve(asked)
+        except ModelNotFoundError:
+            if not self._settings.any_model:
+                raise
+            model = Model(id=asked, created=0, owned_by="", alias_of=self._settings.any_model)
         await exchange.whole(200, msgspec.json.encode(model))
 
     async def _known_models(self) -> list[Model]:

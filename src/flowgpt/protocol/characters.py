@@ -151,7 +151,9 @@ def filled(text: str, names: Mapping[str, str]) -> str:
     What is filled in is not looked at again, and nothing else between braces means anything.
     """
     known = "|".join(map(re.escape, names))
-    return re.sub(rf"\{{\{{({known})\}}\}}", lambda found: names[found[1].lower()], text, flags=re.IGNORECASE | re.ASCII)
+    return re.sub(
+        rf"\{{\{{({known})\}}\}}", lambda found: names[found[1].lower()], text, flags=re.IGNORECASE | re.ASCII
+    )
 
 
 def named(character: Character, user: str) -> Character:

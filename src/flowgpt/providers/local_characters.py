@@ -5,6 +5,7 @@ The files of that folder and no others: a name has no dots and no slashes, and a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +33,18 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """The names of all cards, sorted."""
-    return sorted(path.stem for path in folder().glob("*.json") if _path(path.stem))
+    with contextlib.suppress(OSError):
+        return sorted(path.stem for path in folder().glob("*.json") if _path(path.stem))
+    return []
 
 
 def _path(name: str) -> Path | None:
-    """The file of a name's card, if there is one."""
+    """The file of a name's card, if there is one; in a folder that cannot be entered there is none."""
     path = folder() / f"{name}.json"
-    inside = ID.fullmatch(name) and path.is_file() and path.resolve().parent == folder().resolve()
-    return path if inside else None
+    with contextlib.suppress(OSError):
+        if ID.fullmatch(name) and path.is_file() and path.resolve().parent == folder().resolve():
+            return path
+    return None
 
 
 def find(name: str) -> Card | None:
