@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowgpt import batch
-from flowgpt.batch import Counts, Pace, Settings, run
+from flowgpt.batch import TRIES, Counts, Pace, Settings, run
 from flowgpt.batch.lines import Line, Read
 from flowgpt.batch.results import Results
 from flowgpt.embedded import Server
@@ -230,6 +230,22 @@ def test_the_pace_is_even_and_what_was_not_used_is_gone() -> None:
     assert [Pace(None).turn(now_s) for now_s in (1, 1)] == [0, 0]
 
 
+def test_with_a_pace_what_is_sent_again_takes_a_turn_too() -> None:
+    """Else the service would get several times as many as were allowed."""
+    with Server(fault="status:500") as server:
+        done = Done(prompts(1), FlowGpt, per_minute=60_000, options={"base_url": server.base_url})
+
+        assert (len(server.requests), list(done.errors)) == (TRIES, [1])
+
+
+def test_a_character_that_the_service_does_not_have_was_asked_and_is_counted_so() -> None:
+    with Server() as server:
+        rows = b"".join(b'{"prompt": "a", "model": "character:%s"}\n' % id_ for id_ in (b"nobody", b"no/id"))
+        done = Done(rows, FlowGpt, options={"base_url": server.base_url})
+
+    assert (done.counts.asked, done.counts.answered, done.counts.failed, done.counts.invalid) == (1, 0, 2, 1)
+
+
 def test_with_a_pace_all_rows_are_asked() -> None:
     assert Done(prompts(5), answering(lambda _: "ok"), per_minute=60_000).counts.answered == 5
 
@@ -260,6 +276,16 @@ def test_while_the_service_is_out_rows_wait() -> None:
     assert len(done.told) == 2
     assert done.told[0].startswith("waiting for the service: ")
     assert done.told[1] == "the service answers again"
+
+
+def test_a_service_that_answers_others_meanwhile_is_not_called_out() -> None:
+    """Of a million rows, a tenth that has to be asked again would be a hundred thousand lines."""
+    asked: Counter[str] = Counter()
+    failure = ServiceUnavailableError("x")
+
+    done = Done(prompts(50), answering(lambda row: failure if asked[row] < 2 else "ok", asked), concurrency=2)
+
+    assert (done.counts.answered, done.told) == (50, [])
 
 
 def test_an_open_circuit_is_waited_for() -> None:

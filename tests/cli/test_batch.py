@@ -176,7 +176,7 @@ def test_a_reader_that_has_gone_ends_it(start: Start, server: Server, source: Pa
     assert child.wait(30) == 141
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_after_a_stop_only_what_has_no_line_is_asked_again(
     start: Start, invoke: Invoke, server: Server, source: Path, how: signal.Signals, code: int
 ) -> None:
@@ -192,8 +192,8 @@ def test_after_a_stop_only_what_has_no_line_is_asked_again(
     said = child.communicate(timeout=30)[1].decode()
 
     assert child.returncode == code
-    told = "flowgpt: 20 asked, 16 answered, 0 failed, 4 left\ninterrupted\n"
-    assert said == ("" if how is signal.SIGKILL else told)
+    told = "flowgpt: 20 asked, 16 answered, 0 failed, 4 left\n"
+    assert said == {signal.SIGKILL: "", signal.SIGINT: told + "interrupted\n", signal.SIGTERM: told}[how]
     assert {line["line"] for line in lines(output)} == done
     server.wait_until_idle()
     server.reset()
@@ -232,20 +232,23 @@ def test_a_second_batch_on_the_same_output_is_refused(start: Start, invoke: Invo
     assert child.wait(30) == 130
 
 
-def test_in_a_terminal_it_shows_how_far_it_is(start: Start, slow: Server, source: Path) -> None:
+@pytest.mark.parametrize(("columns", "last"), [("80", b"0 of 20 rows, 0 failed"), ("16", b"failed")])
+def test_in_a_terminal_of_any_width_it_shows_how_far_it_is(
+    start: Start, slow: Server, source: Path, columns: str, last: bytes
+) -> None:
     ours, theirs = pty.openpty()
-    child = start("batch", str(source), "-o", f"{source}.out", stderr=theirs, env={"TERM": "xterm", "COLUMNS": "80"})
+    child = start("batch", str(source), "-o", f"{source}.out", stderr=theirs, env={"TERM": "xterm", "COLUMNS": columns})
     os.close(theirs)
     slow.wait_until_open(8)
     shown = b""
-    while b"0 of 20 rows, 0 failed" not in shown:
+    while last not in shown:
         shown += os.read(ours, 4096)
     child.send_signal(signal.SIGINT)
     while b"interrupted" not in shown:
         shown += os.read(ours, 4096)
 
     assert child.wait(30) == 130
-    assert b"flowgpt: 8 asked, 0 answered, 0 failed, 20 left" in shown
+    assert b"flowgpt: 8 asked, 0 answered, 0 failed, 20 left" in shown.replace(b"\r\n", b" ")
     os.close(ours)
 
 

@@ -34,6 +34,9 @@ LIMIT_DOUBTS = 3
 
 FIRST_WAIT_S, LIMIT_WAIT_S = 1.0, 30.0
 
+TELL_S = 10.0
+"""When nothing has been answered for so long, or each question under way has failed, the service is said to be out."""
+
 WINDOW = 4
 """In the order of the input, so many times the concurrency may wait for a row before them."""
 
@@ -153,6 +156,7 @@ class _Run:
         self._taken = self._written = 0
         self._waiting: dict[int, _Done] = {}
         self._failing_s: float | None = None  # since when nothing was answered
+        self._failures = 0  # since then
         self._doubts = 0
         self._told = False
         self._broken = False
@@ -187,7 +191,7 @@ class _Run:
         self._broken = False
         self._counts.answered += isinstance(outcome, ChatCompletion)
         self._counts.failed += isinstance(outcome, FlowGPTError)
-        self._counts.invalid += isinstance(outcome, InvalidRequestError)
+        self._counts.invalid += _is_unsent(outcome)
 
     async def _done(self, number: int, line: bytes) -> _Done:
         """What has become of a line; None: it was done before. Raises: FlowGPTError, when that ends the batch."""
@@ -221,7 +225,7 @@ class _Run:
                 case "batch":
                     raise failure
                 case "row":
-                    if not isinstance(failure, InvalidRequestError):  # which was not sent
+                    if not _is_unsent(failure):
                         self._alive()
                     return failure
                 case "doubt" if count >= TRIES and self._doubts < LIMIT_DOUBTS:
@@ -233,7 +237,7 @@ class _Run:
         """The service has answered."""
         if self._told:
             self._tell("the service answers again")
-        self._failing_s, self._doubts, self._told = None, 0, False
+        self._failing_s, self._failures, self._doubts, self._told = None, 0, 0, False
 
     async def _wait(self, failure: FlowGPTError, count: int) -> None:
         """Until the row may be asked again. Raises: the failure, when that is too late."""
@@ -243,7 +247,9 @@ class _Run:
         wished_s = failure.retry_after_s or 0.0
         if left_s <= wished_s:
             raise failure
-        if not self._told and (count >= TRIES or cause(failure) == "service"):
+        self._failures += 1
+        is_out = self._failures >= max(TRIES, self._settings.concurrency) or now_s - self._failing_s >= TELL_S
+        if is_out and not self._told:
             self._told = True
             self._tell(f"waiting for the service: {failure.message}")
         backoff_s = min(LIMIT_WAIT_S, FIRST_WAIT_S * 2 ** min(count - 1, 9)) * (1 - random.random() / 2)
@@ -254,7 +260,14 @@ class _Run:
         options = dict(self._settings.options)
         if ask.temperature is not None:
             options["temperature"] = ask.temperature
+        if self._settings.per_minute:
+            options["max_retries"] = 0  # whatever is sent takes a turn
         return self._provider.stream(ask.model or self._settings.model, messages, **options)
+
+
+def _is_unsent(outcome: ChatCompletion | FlowGPTError) -> bool:
+    """Whether nothing was sent; for a character that the service does not have, something was."""
+    return isinstance(outcome, InvalidRequestError) and not outcome.attempts
 
 
 def _line(row: Row, outcome: ChatCompletion | FlowGPTError) -> bytes:

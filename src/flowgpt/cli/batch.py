@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import stat
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import BinaryIO
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from ..batch import Counts, Settings, run
 from ..batch.lines import Piped, Read
@@ -35,6 +37,9 @@ STDIO = "-"
 REFRESH_S = 0.25
 LINE_S = 30.0
 """How often progress is shown in a terminal, and how often it is a line elsewhere."""
+
+WIDE = 80
+"""From so many columns on there is a bar beside the words; elsewhere they may take several lines."""
 
 
 @click.command("batch")
@@ -112,6 +117,8 @@ def command(
         try:
             with _progress(counts, tell=tell, quiet=quiet) as show:
                 asyncio.run(_run(stream, results, there.provider, settings, counts, show, tell))
+        except asyncio.CancelledError:
+            raise click.exceptions.Exit(128 + signal.SIGTERM) from None
         finally:
             streams.note(json.dumps(account(counts)) if as_json else words(counts))
     if counts.failed or counts.before_failed:
@@ -136,6 +143,10 @@ async def _run(
     show: Callable[[], float],
     tell: Callable[[str], None],
 ) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # on Windows, or not in the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # as asyncio does it for Ctrl-C
     is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     progress = asyncio.create_task(_showing(show))
     try:
@@ -221,7 +232,9 @@ def _progress(counts: Counts, *, tell: Callable[[str], None], quiet: bool) -> It
 
         yield line
         return
-    columns = (BarColumn(), TextColumn("{task.description}", markup=False))
+    is_wide = console.width >= WIDE
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=is_wide))
+    columns = [BarColumn(), text] if is_wide else [text]
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
         task = progress.add_task("", total=counts.rows)
 
