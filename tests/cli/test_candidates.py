@@ -44,6 +44,23 @@ def test_models_are_those_of_all_providers_with_what_an_alias_stands_for(found: 
     ]
 
 
+@pytest.mark.parametrize(
+    "name", ["$(id)", "`id`", "a b", "*", "x;id", "x\\ny", "\\u001b[31m", "'q", "a|b", "-o", "~", "a&", "\\\\"]
+)
+def test_what_a_shell_would_not_take_as_a_plain_word_is_not_put_in(found: Any, configure: Write, name: str) -> None:
+    """Bash puts a candidate into the command line as it is."""
+    configure(f'extra_models = ["{name}", "own/model-1.5:x"]\n[provider."{name}"]\ntype = "openai"\n')
+
+    assert [value for value, words in found(candidates.models) if words == "extra_models"] == ["own/model-1.5:x"]
+    assert found(candidates.providers) == [("flowgpt", None)]
+
+
+def test_words_about_a_candidate_command_no_terminal(found: Any, configure: Write) -> None:
+    configure('[provider.x]\ntype = "a\\u001b[2J\\nb"\n')
+
+    assert found(candidates.providers, "x") == [("x", "a[2J b")]
+
+
 def test_providers_and_templates_are_those_of_the_home(found: Any, configure: Write) -> None:
     configure("[provider.local]\ntype = 'openai'\n[provider.other]\n")
     templates.folder().mkdir()

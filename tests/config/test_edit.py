@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,12 @@ def test_what_is_not_there_cannot_be_dropped(file: Path, keys: list[str]) -> Non
 
 @pytest.mark.parametrize(
     ("before", "words"),
-    [("timeout = 5\n", "timeout is a value, and no table"), ("nope = \n", "cannot be changed"), ("\0", "cannot be")],
+    [
+        ("timeout = 5\n", "timeout is a value, and no table"),
+        ("[timeout.head_s]\na = 1 # mine\n", "timeout.head_s is a table, and no value"),
+        ("nope = \n", "cannot be changed"),
+        ("\0", "cannot be"),
+    ],
 )
 def test_i22_a_file_that_cannot_be_changed_stays_as_it_is(file: Path, before: str, words: str) -> None:
     file.write_text(before)
@@ -136,6 +143,24 @@ def test_k1_no_failure_shows_a_key_that_was_to_be_put(file: Path) -> None:
     file.mkdir()
     with pytest.raises(InvalidRequestError, match="cannot be changed"):
         edit.put(["api_key"], API_KEY)
+
+
+def test_a_change_waits_for_another_one_and_loses_none_of_it(file: Path) -> None:
+    """Each reads what the other wrote: of many processes' changes all are in the file."""
+    program = "import sys; from flowgpt.config.edit import put; sys.stdin.read(); put(['provider', *sys.argv[1:]], 1)"
+    others = [
+        subprocess.Popen([sys.executable, "-c", program, f"p{number}", "x"], stdin=subprocess.PIPE)
+        for number in range(4)
+    ]
+    for number in range(50):
+        edit.put(["provider", f"own{number}", "type"], "x")
+        if number == 10:
+            for other in others:
+                assert other.stdin is not None
+                other.stdin.close()
+    assert [other.wait(30) for other in others] == [0] * 4
+
+    assert len(tomllib.loads(file.read_text())["provider"]) == 54
 
 
 def test_a_link_stays_a_link_and_a_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ For a shell that waits: nothing is sent or started, and what cannot be read has 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,15 @@ import click
 
 from .. import config
 from ..errors import FlowGPTError
+from . import streams
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 LIMIT_CONVERSATIONS = 200
+
+PLAIN = re.compile(r"\w[\w.,:/@+=-]*")
+"""What every shell takes as one word and as nothing else: bash puts in a candidate as it is."""
 
 Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[str]]"]
 
@@ -31,8 +36,8 @@ def _of(found: Callable[[], Iterator[tuple[str, str]]]) -> Complete:
         items = []
         with contextlib.suppress(FlowGPTError, OSError):
             for value, words in found():
-                if value.startswith(incomplete):
-                    items.append(CompletionItem(value, help=words or None))
+                if value.startswith(incomplete) and PLAIN.fullmatch(value):
+                    items.append(CompletionItem(value, help=" ".join(streams.plain(words).split()) or None))
         return items
 
     return complete
@@ -71,7 +76,7 @@ def _conversations() -> Iterator[tuple[str, str]]:
 
     with contextlib.closing(Store()) as store:
         for conversation in store.conversations.list(LIMIT_CONVERSATIONS):
-            yield conversation.id, " ".join(conversation.title.split())
+            yield conversation.id, conversation.title
 
 
 models, providers, templates, conversations = map(_of, (_models, _providers, _templates, _conversations))

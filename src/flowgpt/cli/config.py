@@ -22,7 +22,7 @@ from ..providers import registry
 from . import streams
 
 MASK = "***"
-SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
+SECRET = re.compile(r"key|token|secret|passw|auth|credential|cookie", re.IGNORECASE)
 """What a name has whose value is not shown."""
 
 DEFAULT, FILE = "default", "file"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from ..addresses import Secret
 from ..errors import InvalidRequestError
 from .checks import SECRETS
 from .file import path, raw
+
+if sys.platform != "win32":
+    import fcntl
 
 Table = MutableMapping[str, Any]
 
@@ -39,6 +43,8 @@ def put(keys: Sequence[str], value: Any) -> None:
             table = table[name]
             if not isinstance(table, MutableMapping):
                 return f": {'.'.join(keys[: place + 1])} is a value, and no table: unset it first"
+        if isinstance(table.get(keys[-1]), MutableMapping) and not isinstance(kept, Mapping):
+            return f": {'.'.join(keys)} is a table, and no value: unset it first"
         table[keys[-1]] = _inline(kept) if isinstance(kept, Mapping) else kept
         return ""
 
@@ -79,22 +85,42 @@ def _change(change: Callable[[Table], str], *, private: bool) -> None:
 def _fault(change: Callable[[Table], str], *, private: bool) -> str:
     file = Path(os.path.realpath(path()))  # a link stays a link
     try:
-        before = file.read_bytes().decode("utf-8-sig") if file.exists() else ""
-        document = tomlkit.parse(before if before.endswith("\n") or not before else before + "\n")
-        if fault := change(document):
-            return fault
-        after = tomlkit.dumps(document)
-        if raw(after) != document.unwrap():
-            return " cannot be changed by a program, its layout is too unusual: use an editor"
-        _write(file, after, private=private)
+        with _alone(file.parent):
+            return _changed(file, change, private=private)
     except (OSError, ValueError, RecursionError, TOMLKitError) as error:
         return f" cannot be changed: {error}"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let other programs' changes wait (not on Windows, which has no such lock): each is made to what stands there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _changed(file: Path, change: Callable[[Table], str], *, private: bool) -> str:
+    before = file.read_bytes().decode("utf-8-sig") if file.exists() else ""
+    document = tomlkit.parse(before if before.endswith("\n") or not before else before + "\n")
+    if fault := change(document):
+        return fault
+    after = tomlkit.dumps(document)
+    if raw(after) != document.unwrap():
+        return " cannot be changed by a program, its layout is too unusual: use an editor"
+    _write(file, after, private=private)
     return ""
 
 
 def _write(file: Path, text: str, *, private: bool) -> None:
     """Put the text in the place of the file, for its owner alone where it is new or has a key. Raises: OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     mode = file.stat().st_mode & 0o777 if file.exists() and not private else 0o600
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".config-")  # 0600 from the start
     try:

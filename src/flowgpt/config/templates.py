@@ -52,7 +52,7 @@ def folder() -> Path:
 def names() -> list[str]:
     """The templates that there are, by name."""
     try:
-        return sorted(path.stem for path in folder().glob("*.toml") if NAME.fullmatch(path.stem))
+        return sorted(path.stem for path in folder().glob("*.toml") if NAME.fullmatch(path.stem) and path.is_file())
     except OSError:
         return []
 

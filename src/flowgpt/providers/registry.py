@@ -65,6 +65,8 @@ def check(name: str, table: Mapping[str, Any]) -> None:
     kind = table.get("type", name)
     if kind in BUILT_IN:
         _check_keys(table, {"type", *OPTIONS, *(SERVER if kind == "openai" else ())})
+    if kind == "openai":
+        _server(name, {"base_url": "http://localhost"} | {key: table[key] for key in SERVER if key in table})
     for key, value in table.items():
         if key in OPTIONS and not (kind != "flowgpt" and key in SERVER):
             OPTIONS[key].metadata["check"](value)
@@ -89,13 +91,18 @@ def _made(kind: str, name: str, table: dict[str, Any], tables: Iterable[str]) ->
     _check_keys(table, {"type", *OPTIONS, *(SERVER if kind == "openai" else ())})
     if kind == "flowgpt":
         return Configured(name, FlowGpt, table) if table else FlowGpt
-    from .openai import OpenAICompatible  # late: few need it
-
     server = {key: table.pop(key) for key in SERVER if key in table}
     if "base_url" not in server:
         raise InvalidRequestError(f"base_url is missing: where the server is, in the file's [provider.{name}]")
-    made: Provider = OpenAICompatible(**server, name=name)
+    made = _server(name, server)
     return Configured(name, made, table) if table else made
+
+
+def _server(name: str, facts: Mapping[str, Any]) -> Provider:
+    """Raises: InvalidRequestError."""
+    from .openai import OpenAICompatible  # late: few need it
+
+    return OpenAICompatible(**facts, name=name)
 
 
 def _check_keys(table: Mapping[str, Any], known: Iterable[str]) -> None:
