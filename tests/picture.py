@@ -29,7 +29,8 @@ line-height: {line_height}px; }}
 </style>
 <defs>{lines}</defs>
 <rect fill="#0c0c0c" rx="8" width="100%" height="100%"/>
-<g transform="translate({terminal_x}, {terminal_y})"><g transform="translate(0, -32)">{backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g></g>
+<g transform="translate({terminal_x}, {terminal_y})"><g transform="translate(0, -32)">\
+{backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g></g>
 </svg>
 """
 """No font and nothing else is fetched from anywhere."""

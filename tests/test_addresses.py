@@ -14,7 +14,7 @@ from flowgpt.config import Options
 from flowgpt.errors import InvalidRequestError
 from flowgpt.protocol.request import PUBLIC_ORIGIN
 
-EXAMPLES = settings(max_examples=300)
+EXAMPLES = settings(max_examples=100)
 
 T = TypeVar("T")
 

@@ -124,7 +124,7 @@ def import_nodes(node: ast.AST, *, typing: bool = False) -> Iterator[tuple[ast.I
                 yield from import_nodes(ast.Module([part], []), typing=True)
             for part in child.orelse:
                 yield from import_nodes(ast.Module([part], []), typing=typing)
-        else:
+        elif not isinstance(child, ast.expr):
             yield from import_nodes(child, typing=typing)
 
 

@@ -45,7 +45,7 @@ def test_an_example_runs_without_a_warning_and_says_what_it_promises(name: str) 
 
 
 def test_the_example_of_a_users_own_tests_passes() -> None:
-    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_offline.py"))
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", str(EXAMPLES / "test_offline.py"))
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout

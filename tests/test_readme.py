@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from flowgpt.embedded import Server
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -66,12 +68,16 @@ def test_the_lines_of_a_talk_run_one_after_the_other(tmp_path: Path, monkeypatch
     (tmp_path / "questions.jsonl").write_text('{"prompt": "Where?"}\n')
     monkeypatch.chdir(tmp_path)
     lines = talk_lines()
-    for line in lines:
-        # No page of FlowGPT's is known here, but the embedded server's character.
-        done = run(line.replace("chat/ID", "chat/flowgpt-embedded-char"), asked="And in summer?\n" * ("chat" in line))
+    with Server() as server:
+        monkeypatch.setenv("FLOWGPT_BASE_URL", server.base_url)
+        for line in lines:
+            # No page of FlowGPT's is known here, but the embedded server's character.
+            done = run(
+                line.replace("chat/ID", "chat/flowgpt-embedded-char"), asked="And in summer?\n" * ("chat" in line)
+            )
 
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() or "batch" in line
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.strip() or "batch" in line
     assert '"line":1,' in (tmp_path / "answers.jsonl").read_text()
     assert len(lines) == 6
 

@@ -8,7 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, chdir
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ BLOCKS = [
         re.MULTILINE | re.DOTALL,
     )
 ]
+HERE = re.compile(r"flowgpt (?:history|templates|character (?:list|import|remove)) [^|&;<>$]*")
+"""What needs no shell and asks nobody: it runs in this process."""
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[str]:
+    """The address of one embedded server for all commands that don't tell of theirs."""
+    with Server() as server:
+        yield server.base_url
 
 
 @pytest.fixture
@@ -52,7 +62,12 @@ def play(block: str, home: Path) -> str:
             environment[exported[1]] = exported[2]
             output = ""
         elif helped := re.fullmatch(r"flowgpt ((?:\w+ )*--help)", command):
-            output = CliRunner().invoke(program, helped[1].split(), terminal_width=78).output  # 80, less what click leaves free
+            # 80 columns, less what click leaves free
+            output = CliRunner().invoke(program, helped[1].split(), terminal_width=78).output
+        elif HERE.fullmatch(command):
+            words = [os.path.expanduser(word) for word in shlex.split(command)[1:]]
+            with chdir(home):
+                output = CliRunner().invoke(program, words, env=environment).output
         elif command.startswith("flowgpt embedded"):
             output = serve(command, environment)
         else:
@@ -103,11 +118,13 @@ def serve(command: str, environment: dict[str, str]) -> str:
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(("fault", "block"), BLOCKS, ids=[block.split("\n")[0][2:] for _, block in BLOCKS])
 def test_the_page_shows_what_the_program_prints(
-    fault: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, block: str, embedded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:
         if fault:
             monkeypatch.setenv("FLOWGPT_BASE_URL", stack.enter_context(Server(fault=fault)).base_url)
+        elif " -q " in block and '"endpoint": ' not in block:
+            monkeypatch.setenv("FLOWGPT_BASE_URL", embedded)
 
         assert play(block, tmp_path) == block
 

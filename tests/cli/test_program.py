@@ -40,7 +40,7 @@ class Screen:
             "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # so that Ctrl-C becomes a signal
             "os.execv(sys.executable, sys.argv[1:])"
         )
-        program = [sys.executable, "-X", "dev", "-W", "error", "-m", "flowgpt", *args]
+        program = [sys.executable, "-W", "error", "-m", "flowgpt", *args]
         self.child = subprocess.Popen(
             [sys.executable, "-c", before, *program], stdin=screen, stdout=screen, stderr=screen, start_new_session=True
         )
@@ -72,7 +72,7 @@ class Screen:
         return self.text
 
 
-def shell(line: str, *, python: str = "-X dev -W error", **env: str) -> subprocess.CompletedProcess[str]:
+def shell(line: str, *, python: str = "-W error", **env: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which `flowgpt` is the program; a warning is an error."""
     program = f"{shlex.quote(sys.executable)} {python} -m flowgpt"
     return subprocess.run(

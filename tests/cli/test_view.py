@@ -221,7 +221,7 @@ def test_a_row_that_did_not_change_is_not_written_again(monkeypatch: pytest.Monk
 def test_a_long_reply_is_painted_seldom(text: str) -> None:
     """As often as the clock says, and once at its end: not once for each text."""
     console, _ = terminal()
-    count = 50_000 // len(text)
+    count = 20_000 // len(text)
     screen = view.Screen(console)
     screen.add("| a | b |\n|---|---|\n" if "|" in text else "")
     for _ in range(count):

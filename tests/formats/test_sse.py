@@ -87,7 +87,7 @@ FRAGMENTS = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(data=FRAGMENTS | st.binary(max_size=60), cuts=st.lists(st.integers(0, 80), max_size=6))
 def test_no_split_of_any_bytes_changes_the_events(data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -95,7 +95,7 @@ def test_no_split_of_any_bytes_changes_the_events(data: bytes, cuts: list[int]) 
     assert decoded(*pieces) == decoded(data)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     events=st.lists(
         st.tuples(

@@ -10,7 +10,7 @@ from flowgpt.errors import FlowGPTError, InvalidRequestError, RateLimitError, Se
 from flowgpt.limits import admission
 from flowgpt.limits.admission import Admission
 
-EXAMPLES = settings(max_examples=200)
+EXAMPLES = settings(max_examples=100)
 
 
 def told(refused: FlowGPTError | None) -> tuple[type[FlowGPTError], str, float | None] | None:

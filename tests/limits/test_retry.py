@@ -22,7 +22,7 @@ from flowgpt.limits.retry import (
     retry_after_s,
 )
 
-EXAMPLES = settings(max_examples=300)
+EXAMPLES = settings(max_examples=100)
 
 
 def failure(code: str, **facts: object) -> FlowGPTError:

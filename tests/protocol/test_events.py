@@ -18,7 +18,7 @@ from flowgpt.messages import Batch, Event
 from flowgpt.protocol.events import BOM, LIMIT_HELD_EVENTS, LIMIT_LINE_BYTES, QUOTA_TEXT, Decoder, encode, shown
 
 ANCHORS = Path(__file__).parent.parent / "anchors"
-EXAMPLES = settings(max_examples=120)
+EXAMPLES = settings(max_examples=80)
 
 
 class Outcome(NamedTuple):

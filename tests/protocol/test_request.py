@@ -29,7 +29,7 @@ from flowgpt.protocol.request import (
     prompt_from_messages,
 )
 
-EXAMPLES = settings(max_examples=150)
+EXAMPLES = settings(max_examples=80)
 
 ANONYMOUS_BODY = """{
     "model": "gpt-3.5-turbo",

@@ -144,14 +144,14 @@ FRAGMENTS = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(data=FRAGMENTS, cuts=st.lists(st.integers(0, 400), max_size=6))
 def test_c11_no_split_of_any_bytes_changes_what_they_mean(data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     assert decoded(*(data[begin:end] for begin, end in itertools.pairwise(places))) == decoded(data)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=8))
 def test_d6_e13_any_text_arrives_exactly(texts: list[str]) -> None:
     frames = [json.dumps({"choices": [{"delta": {"content": one}}]}, ensure_ascii=False).encode() for one in texts]
