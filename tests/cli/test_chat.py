@@ -18,7 +18,7 @@ from flowgpt import config
 from flowgpt.embedded import Server
 from flowgpt.errors import InternalServerError
 from flowgpt.protocol.request import ChatRequest
-from flowgpt.store import Store
+from flowgpt.store import Store, default_path
 from tests.cli.conftest import Invoke, Start, Write
 from tests.terminal import Terminal
 
@@ -174,6 +174,9 @@ def test_n3_what_came_is_there_after_an_end_at_any_time(server: Server, number: 
         terminal.signal(number)
         assert terminal.end() == code
         assert terminal.as_before() or number == signal.SIGKILL
+    assert kept() == ["u endless", "a It begins.  [interrupted]"]
+    if number != signal.SIGKILL:  # the store is the same, so what goes on is
+        return
 
     with Terminal("chat", "-q", "--continue", "--plain") as terminal:
         terminal.wait("> endless\nIt begins.\n[interrupted here]\n>")
@@ -368,6 +371,30 @@ def test_a_talk_goes_on_where_it_was(server: Server, invoke: Invoke) -> None:
     assert third.stdout == "**gpt-4-turbo** 0.7 Be brief. 2: three\n"
 
 
+@pytest.mark.parametrize("which", ["-c", "--cid"])
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_what_goes_on_without_being_saved_stays_as_it_was(
+    server: Server, invoke: Invoke, command: str, which: str
+) -> None:
+    invoke("chat", "-q", stdin="one\n")
+    with contextlib.closing(Store()) as store:
+        [before] = store.conversations.list()
+        args = [which, before.id] if which == "--cid" else [which]
+        result = invoke(command, "-q", "--no-save", *args, stdin="two\n")
+
+        assert result.stdout == "**gpt-3.5-turbo** 0.7 - 2: two\n"
+        assert store.conversations.list() == [before]
+
+
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_n14_what_cannot_be_read_cannot_go_on(server: Server, invoke: Invoke, command: str) -> None:
+    default_path().write_bytes(b"no database " * 100)
+    result = invoke(command, "-c", stdin="two\n")
+
+    assert result.exit_code == 9
+    assert asked(server) == []
+
+
 def test_what_is_not_to_be_kept_is_not(server: Server, invoke: Invoke) -> None:
     result = invoke("chat", "--no-save", stdin="one\n/fork\n")
 
@@ -382,7 +409,8 @@ def test_what_is_not_to_be_kept_is_not(server: Server, invoke: Invoke) -> None:
     [
         (["--cid", "nix"], "nix"),
         (["-c"], "there is no conversation yet"),
-        (["-c", "--no-save"], "there is nothing saved"),
+        (["-c", "--cid", "a"], "give one of them"),
+        (["-c", "--no-save"], "there is no conversation yet"),
         (["--temperature", "9"], "temperature must be"),
         (["-m", "nix"], "'nix' is not in"),
     ],

@@ -78,7 +78,8 @@ def test_what_this_machine_has_is_known(told: Told, values: Told, shell: str) ->
         id_ = store.conversations.add(None, 0, [Turn(role="user", text="Why: is it?", created_s=1.0)])
 
     assert values(shell, "-t", "s") == ["sum-up"]
-    assert values(shell, "ask", "--cid", id_[:3]) == [id_]
+    for words in ("ask --cid", "chat --cid", "history show", "history delete", "history export"):
+        assert values(shell, *words.split(), id_[:3]) == [id_]
     assert ("Why: is it?" in "".join(told(shell, "ask", "--cid", id_[:3]))) is (shell != "bash")
 
 

@@ -60,6 +60,15 @@ def test_a_number_as_timeout_and_the_environments_proxy_and_providers_are_shown(
     assert found["providers"] == (["flowgpt"], "FLOWGPT_PROVIDER")
 
 
+def test_without_an_endpoint_the_one_that_is_asked_is_shown(
+    invoke: Invoke, configure: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLOWGPT_BASE_URL", raising=False)
+    assert options(invoke)["base_url"] == ("embedded", "default")
+    configure("providers = ['flowgpt']\n")
+    assert options(invoke)["base_url"] == (config.Options.resolve().base_url, "default")
+
+
 def test_k1_no_secret_is_shown(invoke: Invoke, configure: Write) -> None:
     proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@p:1"
     configure(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,22 +175,6 @@ def test_save_writes_a_new_file_only(talk: Talk, tmp_path: Path) -> None:
     for wrong in (tmp_path, tmp_path / "no" / "folder", "a\0b"):
         with pytest.raises(InvalidRequestError, match=r"cannot write|is there already"):
             slash.run(talk, f"/save {wrong}")
-
-
-def test_copy_gives_the_last_answer_to_a_program(
-    talk: Talk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ask(talk, "日本")
-    program = tmp_path / "wl-copy"
-    program.write_text(f"#!/bin/sh\nexec cat > '{tmp_path}/clipboard'\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    (tmp_path / "pbcopy").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "pbcopy").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
-    slash.run(talk, "/copy")
-
-    assert (tmp_path / "clipboard").read_text("utf-8") == "re: 日本"
-    assert capsys.readouterr() == ("", "copied 6 characters with wl-copy\n")
 
 
 def test_copy_without_any_way_says_what_else_there_is(

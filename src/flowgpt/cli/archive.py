@@ -18,16 +18,14 @@ from typing import IO
 
 import click
 
-from .. import config
 from .. import store as store_
 from ..conversation import Conversation, Turn
 from ..errors import InvalidRequestError
 from ..formats import transcripts
 from ..store import Store
-from . import streams
+from . import candidates, streams
 
 LATEST = "latest"
-NAME = "flowgpt.db"
 
 FORMATS: Mapping[str, tuple[str, Callable[[Conversation, Sequence[Turn]], str]]] = {
     "markdown": (".md", transcripts.markdown),
@@ -69,7 +67,7 @@ def agreed(question: str, *, yes: bool) -> bool:
 
 
 @click.command("export", short_help="Write conversations to stdout or files.")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=candidates.conversations)
 @click.option("--all", "everything", is_flag=True, help="all that are kept")
 @click.option("-f", "--format", "form", type=click.Choice([*FORMATS]), default="markdown", show_default=True)
 @click.option("-o", "--output", default="-", metavar="FILE|DIR", help="a file for all, or a folder for a file each")
@@ -219,7 +217,7 @@ def restore(file: Path | None, yes: bool) -> None:
 
     Stop `flowgpt serve` first. The gateway's keys are in the store: without any, it asks for none.
     """
-    path = config.home() / NAME
+    path = store_.default_path()
     there = "an empty store, without the gateway's keys" if file is None else f"a copy of {file}"
     if agreed(f"Move {path} aside, and put {there} in its place?", yes=yes):
         aside = store_.restore(time.time(), file)

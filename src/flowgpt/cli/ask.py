@@ -13,11 +13,10 @@ from ..client import Client
 from ..errors import FlowGPTError
 from ..formats.fences import first_block
 from ..formats.openai.chat import finish_reason
-from ..providers.flowgpt import FlowGpt
 from ..reply import Reply
 from . import asking, failures, streams
 from .asking import Question, answered_by, going_on, made_of
-from .endpoint import answering, has_providers
+from .endpoint import answering, check
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -97,12 +96,12 @@ def command(
     from .dialogue import saved  # late: not for --help, nor for `flowgpt explain`
 
     paper = Paper(streamed=not no_stream, as_json=as_json, raw=raw, extract=extract)
-    tell = _silent if quiet else streams.note
+    tell = streams.notes(quiet=quiet)
     conversation = None
     try:
         asked = asking.question(question, **how)
-        if not has_providers(provider, base_url):
-            _check(asked, proxy=proxy or "", timeout=timeout)
+        checked: dict[str, Any] = {"timeout": timeout, "temperature": asked.temperature}
+        check(provider, base_url, proxy, asked.model, asked.messages, **checked)
         with (
             saved(streams.note, wanted=not no_save) as store,
             answering(provider, base_url, proxy, tell=tell) as there,
@@ -139,10 +138,6 @@ def command(
         streams.note(_figures(reply, there.name))
 
 
-def _silent(_words: str) -> None:
-    """A note that nobody wants."""
-
-
 def _dialogue(asked: Question, client: Client, store: Store | None) -> Dialogue:
     """The conversation that the question belongs to."""
     from .dialogue import Dialogue
@@ -152,15 +147,6 @@ def _dialogue(asked: Question, client: Client, store: Store | None) -> Dialogue:
     if asked.earlier:
         dialogue.resume(*asked.earlier)
     return dialogue
-
-
-def _check(asked: Question, **options: Any) -> None:
-    """Refuse a wrong call before a server is started for it: the request is built, and not sent.
-
-    Who answers is checked when that is chosen. Raises: InvalidRequestError.
-    """
-    options |= {"temperature": asked.temperature, "base_url": "public"}
-    FlowGpt.stream(asked.model, asked.messages, **options)
 
 
 def _facts(reply: Reply, name: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from ..conversation import Conversation, Turn, messages
 from ..errors import InvalidRequestError
 from ..messages import Message
 from . import attachments, candidates, streams
-from .endpoint import PROVIDER_HELP
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,7 +27,9 @@ def option_help(option: str, more: str = "") -> str:
     return f"{row['help']}{more}" + (f" [env: {row['env']}]" if row["env"] else "")
 
 
-def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options as one, in this order."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -37,20 +38,30 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
     return decorate
 
 
-answered_by = _all(
+whom = together(
+    click.option("--base-url", metavar="URL", help=option_help("base_url", " or 'embedded'")),
+    click.option(
+        "--provider",
+        metavar="NAME",
+        help="who answers: flowgpt, or names of the configuration's [provider.NAME], as a,b [env: FLOWGPT_PROVIDER]",
+        shell_complete=candidates.providers,
+    ),
+    click.option("--proxy", metavar="URL", help=option_help("proxy")),
+)
+"""Who is asked, and by which way: `base_url`, `provider`, `proxy`, None each."""
+
+answered_by = together(
     click.option("-m", "--model", metavar="ID", help=option_help("model"), shell_complete=candidates.models),
     click.option("-s", "--system", metavar="TEXT", help="the system prompt"),
     click.option("--temperature", type=float, metavar="NUMBER", help=option_help("temperature")),
-    click.option("--base-url", metavar="URL", help=option_help("base_url", " or 'embedded'")),
-    click.option("--provider", metavar="NAME", help=PROVIDER_HELP, shell_complete=candidates.providers),
-    click.option("--proxy", metavar="URL", help=option_help("proxy")),
+    whom,
     click.option(
         "--timeout", type=float, metavar="SECONDS", help="seconds for the whole answer [env: FLOWGPT_TIMEOUT]"
     ),
 )
 """Who answers, and how: `model`, `system`, `temperature`, `base_url`, `provider`, `proxy`, `timeout`, None each."""
 
-going_on = _all(
+going_on = together(
     click.option("-c", "--continue", "latest", is_flag=True, help="go on with the last conversation"),
     click.option(
         "--cid",
@@ -69,7 +80,7 @@ def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict
     return {name: value for name, _, value in pairs}
 
 
-made_of = _all(
+made_of = together(
     click.option(
         "-a",
         "--attachment",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InvalidRequestError
 from ..formats.fences import fenced
-from .streams import LIMIT_STDIN_BYTES, plain
+from .streams import LIMIT_STDIN_BYTES, line
 
 LIMIT_BYTES = LIMIT_STDIN_BYTES
 """All files of a question together, as for what is piped in."""
@@ -39,7 +39,7 @@ def texts(files: Sequence[str]) -> list[str]:
         text = _text(file, path, left)
         left -= len(text.encode())
         name = path.name if names.count(path.name) == 1 else file
-        found.append(fenced(text, " ".join(plain(name.replace("`", "'")).split())))
+        found.append(fenced(text, line(name.replace("`", "'"))))
     return found
 
 

@@ -90,7 +90,7 @@ def command(
     A line is {"prompt": "..."} or as in OpenAI's batch files. IN is - for stdin. Started again with the same IN and
     the same -o, it goes on where it was: what has its answer is not asked again.
     """
-    tell: Callable[[str], None] = (lambda _words: None) if quiet else streams.note
+    tell = streams.notes(quiet=quiet)
     counts = Counts()
     with contextlib.ExitStack() as stack:
         file = 0
@@ -118,7 +118,7 @@ def command(
             with _progress(counts, tell=tell, quiet=quiet) as show:
                 asyncio.run(_run(stream, results, there.provider, settings, counts, show, tell))
         except asyncio.CancelledError:
-            raise click.exceptions.Exit(128 + signal.SIGTERM) from None
+            raise click.exceptions.Exit(failures.TERMINATED) from None
         finally:
             streams.note(json.dumps(account(counts)) if as_json else words(counts))
     if counts.failed or counts.before_failed:

@@ -37,7 +37,7 @@ def _of(found: Callable[[], Iterator[tuple[str, str]]]) -> Complete:
         with contextlib.suppress(FlowGPTError, OSError):
             for value, words in found():
                 if value.startswith(incomplete) and PLAIN.fullmatch(value):
-                    items.append(CompletionItem(value, help=" ".join(streams.plain(words).split()) or None))
+                    items.append(CompletionItem(value, help=streams.line(words) or None))
         return items
 
     return complete
@@ -70,10 +70,10 @@ def _templates() -> Iterator[tuple[str, str]]:
 
 
 def _conversations() -> Iterator[tuple[str, str]]:
-    if not (config.home() / "flowgpt.db").is_file():  # a shell that waits makes no file
-        return
-    from ..store import Store
+    from ..store import Store, default_path
 
+    if not default_path().is_file():  # a shell that waits makes no file
+        return
     with contextlib.closing(Store()) as store:
         for conversation in store.conversations.list(LIMIT_CONVERSATIONS):
             yield conversation.id, conversation.title

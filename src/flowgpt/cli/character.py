@@ -9,7 +9,6 @@ import asyncio
 import dataclasses
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ..formats.cards import Card
 from ..providers import characters, local_characters
 from ..providers.characters import Character
 from . import streams
+from .asking import together
 from .endpoint import endpoint, has_providers
 
 FORMATS = (".json", ".png")
@@ -38,16 +38,13 @@ def command() -> None:
     """
 
 
-def _asking(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of the commands that may have to ask the service for a character."""
-    for option in (
-        click.option("-q", "--quiet", is_flag=True, help="no notes on stderr; failures are still told"),
-        click.option("--timeout", type=float, metavar="SECONDS", help="seconds for the answer [env: FLOWGPT_TIMEOUT]"),
-        click.option("--proxy", metavar="URL", help="as for `flowgpt ask` [env: FLOWGPT_PROXY]"),
-        click.option("--base-url", metavar="URL", help="where FlowGPT is asked [env: FLOWGPT_BASE_URL] or 'embedded'"),
-    ):
-        function = option(function)
-    return function
+_asking = together(
+    click.option("--base-url", metavar="URL", help="where FlowGPT is asked [env: FLOWGPT_BASE_URL] or 'embedded'"),
+    click.option("--proxy", metavar="URL", help="as for `flowgpt ask` [env: FLOWGPT_PROXY]"),
+    click.option("--timeout", type=float, metavar="SECONDS", help="seconds for the answer [env: FLOWGPT_TIMEOUT]"),
+    click.option("-q", "--quiet", is_flag=True, help="no notes on stderr; failures are still told"),
+)
+"""The options of the commands that may have to ask the service for a character."""
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -72,17 +69,13 @@ def _card_here(who: str) -> Card | None:
 def _fetched(who: str, base_url: str | None, proxy: str | None, timeout: float | None, quiet: bool) -> Character:
     """The service's character. Raises: FlowGPTError."""
     model = _model(who)
-    with endpoint(base_url, proxy, tell=_silent if quiet else streams.note) as there:
+    with endpoint(base_url, proxy, tell=streams.notes(quiet=quiet)) as there:
         return asyncio.run(characters.fetch(model, base_url=there.base_url, proxy=there.proxy, timeout=timeout))
 
 
 def _model(who: str) -> str:
     """A character's name as a model's. Raises: ModelNotFoundError."""
     return characters.checked(characters.PREFIX + who.removeprefix(characters.PREFIX))
-
-
-def _silent(_words: str) -> None:
-    """A note that nobody wants."""
 
 
 # --- talking ----------------------------------------------------------------------------------------------------------
@@ -144,17 +137,12 @@ def _page(character: Character) -> str:
     said = [f"{turn.role}: {turn.content}" for turn in character.examples]
     texts = {"System text": character.system, "Greeting": character.greeting, "Examples": "\n".join(said)}
     parts = [
-        _line(character.title) or "(without a title)",
+        streams.line(character.title) or "(without a title)",
         character.description.strip(),
-        "\n".join(f"{name:<11}  {_line(fact)}" for name, fact in facts.items() if fact),
+        "\n".join(f"{name:<11}  {streams.line(fact)}" for name, fact in facts.items() if fact),
         *(f"{head}:\n{_indented(text)}" for head, text in texts.items() if text.strip()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _line(text: str) -> str:
-    """Foreign text as one line."""
-    return " ".join(streams.plain(text).split())
 
 
 def _indented(text: str) -> str:
@@ -175,7 +163,7 @@ def list_(as_json: bool) -> None:
         listed = [{"name": name, "title": each.title, "model": each.model} for name, each in kept]
         streams.write(json.dumps({"characters": listed}) + "\n")
         return
-    rows = [("name", "title"), *((name, _line(each.title)) for name, each in kept)]
+    rows = [("name", "title"), *((name, streams.line(each.title)) for name, each in kept)]
     width = max(len(name) for name, _ in rows)
     streams.write("".join(f"{name:<{width}}  {title}".rstrip() + "\n" for name, title in rows))
 

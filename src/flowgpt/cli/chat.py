@@ -14,13 +14,11 @@ import click
 
 from .. import config
 from ..client import Client
-from ..config import OPTIONS
-from ..errors import FlowGPTError, InvalidRequestError
-from ..providers.flowgpt import FlowGpt
-from ..store import Store
+from ..errors import FlowGPTError
 from . import failures, prompt, slash, streams, view
+from .asking import answered_by, earlier, going_on
 from .dialogue import Dialogue, saved
-from .endpoint import PROVIDER_HELP, answering, has_providers
+from .endpoint import answering, check
 from .slash import Next, Talk
 
 HISTORY = "chat-history"
@@ -28,37 +26,30 @@ HISTORY = "chat-history"
 
 
 @click.command("chat")
-@click.option("-m", "--model", default="", metavar="ID", help=OPTIONS["model"].metadata["help"])
-@click.option("-s", "--system", default="", metavar="TEXT", help="the system prompt")
-@click.option("--temperature", type=float, metavar="NUMBER", help=OPTIONS["temperature"].metadata["help"])
-@click.option("--base-url", metavar="URL", help=OPTIONS["base_url"].metadata["help"] + " or 'embedded'")
-@click.option("--provider", metavar="NAME", help=PROVIDER_HELP)
-@click.option("--proxy", metavar="URL", help=OPTIONS["proxy"].metadata["help"])
-@click.option("--timeout", type=float, metavar="SECONDS", help="seconds for each answer [env: FLOWGPT_TIMEOUT]")
-@click.option("-c", "--continue", "latest", is_flag=True, help="go on with the last conversation")
-@click.option("--cid", default="", metavar="ID", help="go on with this one: its id, or how that begins")
+@answered_by
+@going_on
 @click.option("--no-save", is_flag=True, help="keep nothing of it")
 @click.option("--plain", is_flag=True, help="bare lines, for a screen reader: no Markdown, and nothing moves")
 @click.option("-q", "--quiet", is_flag=True, help="no notes on stderr; failures are still told")
-def command(latest: bool, cid: str, **how: Any) -> None:
+def command(**how: Any) -> None:
     """Talk with a model. /help lists what else can be done; Ctrl-D leaves.
 
     Ctrl-C stops an answer and keeps what came. What is piped in is asked line by line.
     """
-    talk(latest=latest, cid=cid, **how)
+    talk(**how)
 
 
 def talk(
     *,
-    model: str = "",
-    system: str = "",
+    model: str | None = None,
+    system: str | None = None,
     temperature: float | None = None,
     base_url: str | None = None,
     provider: str | None = None,
     proxy: str | None = None,
     timeout: float | None = None,
     latest: bool = False,
-    cid: str = "",
+    cid: str | None = None,
     no_save: bool = False,
     plain: bool = False,
     quiet: bool = False,
@@ -69,10 +60,10 @@ def talk(
 
     Raises: FlowGPTError for what keeps it from beginning; OSError when the terminal is gone.
     """
-    tell = _silent if quiet else streams.note
-    if not has_providers(provider, base_url):  # before a server is started for a wrong call
-        checked: dict[str, Any] = {"proxy": proxy or "", "timeout": timeout, "temperature": temperature}
-        FlowGpt.stream(model, [{"role": "user", "content": "?"}], base_url="public", **checked)
+    tell = streams.notes(quiet=quiet)
+    checked: dict[str, Any] = {"timeout": timeout, "temperature": temperature}
+    check(provider, base_url, proxy, model or "", [{"role": "user", "content": "?"}], **checked)
+    begun = earlier(latest=latest, cid=cid)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ended_by("SIGTERM", "SIGHUP"))
         store = stack.enter_context(saved(streams.note, wanted=not no_save))
@@ -83,14 +74,14 @@ def talk(
             client,
             store,
             tell=notes.put,
-            model=model,
-            system=system,
+            model=model or "",
+            system=system or "",
             temperature=temperature,
             options=dict(options or {}),
         )
         stack.enter_context(contextlib.closing(dialogue))
-        if latest or cid:
-            _resume(dialogue, store, cid)
+        if begun:
+            dialogue.resume(*begun)
         elif greeting:
             dialogue.greet(greeting)
         default = config.Options.resolve().model or getattr(there.provider, "default_model", "")
@@ -98,16 +89,6 @@ def talk(
         dialogue.close()
         if dialogue.id and dialogue.turns:
             tell(f"flowgpt: to go on: flowgpt chat --cid {dialogue.id}")
-
-
-def _resume(dialogue: Dialogue, store: Store | None, cid: str) -> None:
-    """Raises: InvalidRequestError when there is no such conversation; StoreError."""
-    if store is None:
-        raise InvalidRequestError("there is nothing saved to go on with", hint="leave out --continue and --cid")
-    conversation = store.conversations.find(cid) if cid else store.conversations.latest()
-    if conversation is None:
-        raise InvalidRequestError("there is no conversation yet to go on with", hint="leave out --continue")
-    dialogue.resume(conversation, store.conversations.turns(conversation.id))
 
 
 def _converse(talk: Talk, name: str, plain: bool, tell: Callable[[str], None]) -> None:
@@ -197,7 +178,3 @@ def _ended_by(*names: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _silent(_words: str) -> None:
-    """A note that nobody wants."""

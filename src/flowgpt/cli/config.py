@@ -96,6 +96,8 @@ def _options() -> Iterator[Row]:
         value = getattr(options, name)
         if name == "proxy" and value and source == DEFAULT:
             source = PROXIES
+        if name == "base_url" and source == DEFAULT and not config.provider_names()[0]:
+            value = config.EMBEDDED  # as `endpoint` has it: the terminal asks nobody else unbidden
         if name != "timeout":
             yield name, value, source
             continue

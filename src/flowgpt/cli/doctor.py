@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import platform
-import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -129,11 +128,6 @@ def _report(name: str | None, found: list[Check]) -> str:
     return f"flowgpt doctor, {__version__}\n{facts}\n{_lines(found, sys.maxsize)}"
 
 
-def _width() -> int:
-    """The terminal's; a pipe or file gets a line a paragraph."""
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else sys.maxsize
-
-
 def _doctor(
     model: str | None,
     base_url: str | None,
@@ -151,7 +145,7 @@ def _doctor(
     if report == "-":
         streams.write(_report(name, found))
     else:
-        streams.write(_json(name, found) if as_json else streams.plain(_lines(found, _width())))
+        streams.write(_json(name, found) if as_json else streams.plain(_lines(found, streams.columns() or sys.maxsize)))
         if report is not None:
             Path(report).write_text(_report(name, found), "utf-8")
     if code := next((check.exit_code for check in found if check.state == "fail"), 0):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .. import config, embedded
 from ..errors import InvalidRequestError
+from ..messages import Message
 from ..providers import registry
 from ..providers.base import Provider
 from ..providers.flowgpt import FlowGpt
-
-PROVIDER_HELP = "who answers: flowgpt, or names of the configuration's [provider.NAME], as a,b [env: FLOWGPT_PROVIDER]"
 
 
 class Endpoint(NamedTuple):
@@ -39,6 +38,17 @@ def has_providers(names: str | None, base_url: str | None) -> bool:
     if names is not None and base_url is not None:
         raise InvalidRequestError("--base-url is where FlowGPT is asked, and --provider says who: give one of them")
     return base_url is None and bool(names or config.provider_names()[0])
+
+
+def check(
+    names: str | None, base_url: str | None, proxy: str | None, model: str, messages: Sequence[Message], **options: Any
+) -> None:
+    """Refuse a wrong call before a server is started for it: the request is built, and not sent.
+
+    Providers check it themselves when they are chosen. Raises: InvalidRequestError.
+    """
+    if not has_providers(names, base_url):
+        FlowGpt.stream(model, messages, base_url="public", proxy=proxy or "", **options)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from . import streams
 UNEXPECTED = 1
 INTERRUPTED = 130
 CLOSED_PIPE = 141
+TERMINATED = 143
 
 WORDS: Mapping[int, str] = {
     0: "the answer is complete",
@@ -48,6 +49,7 @@ WORDS: Mapping[int, str] = {
     9: "conversations cannot be read or written",
     INTERRUPTED: "Ctrl-C",
     CLOSED_PIPE: "the reader of stdout has gone",
+    TERMINATED: "ended by SIGTERM (chat, batch)",
 }
 """All exit codes, in the words of --help."""
 

@@ -8,18 +8,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 
 import click
 
-from .. import config
 from ..conversation import Conversation
 from ..formats import transcripts
-from ..store import Store
-from . import archive, streams
+from ..store import Store, default_path
+from . import archive, candidates, streams
 from .dialogue import DAY_S
 
 LEAST_TITLE = 20
@@ -52,7 +49,7 @@ def list_(number: int, as_json: bool) -> None:
     if as_json:
         streams.write(json.dumps({"conversations": [dataclasses.asdict(each) for each in shown]}) + "\n")
     elif shown:
-        streams.write(_table(shown, _columns()))
+        streams.write(_table(shown, streams.columns()))
     else:
         _nothing()
     if len(found) > len(shown):
@@ -60,7 +57,7 @@ def list_(number: int, as_json: bool) -> None:
 
 
 @command.command("show", short_help="Show a conversation as Markdown.")
-@click.argument("id_", metavar="[ID]", default=archive.LATEST)
+@click.argument("id_", metavar="[ID]", default=archive.LATEST, shell_complete=candidates.conversations)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 @click.option("--raw", is_flag=True, help="keep the control characters of what was said")
 def show(id_: str, as_json: bool, raw: bool) -> None:
@@ -95,15 +92,15 @@ def search(words: tuple[str, ...], number: int, as_json: bool) -> None:
     if as_json:
         streams.write(json.dumps({"found": [dataclasses.asdict(each) for each in found]}) + "\n")
         return
-    columns, before = _columns(), ""
+    columns, before = streams.columns(), ""
     for each in found:
         conversation = each.conversation
         if conversation.id != before:
             before = conversation.id
             streams.write(
-                _fit(f"{before}  {_when(conversation.updated_s)}  {_line(conversation.title)}", columns) + "\n"
+                _fit(f"{before}  {_when(conversation.updated_s)}  {streams.line(conversation.title)}", columns) + "\n"
             )
-        streams.write(_fit(f"{each.place + 1:>6}  {_line(each.excerpt)}", columns) + "\n")
+        streams.write(_fit(f"{each.place + 1:>6}  {streams.line(each.excerpt)}", columns) + "\n")
     if not found:
         streams.note("flowgpt: nothing found")
 
@@ -125,13 +122,13 @@ def stats(as_json: bool) -> None:
     ]
     if counted.first_s is not None and counted.last_s is not None:
         rows += [("first", _when(counted.first_s)), ("last", _when(counted.last_s))]
-    rows += [(f"answers of {_line(model)}", f"{count:,}") for model, count in counted.models.items()]
+    rows += [(f"answers of {streams.line(model)}", f"{count:,}") for model, count in counted.models.items()]
     width = max(_cells(words) for words, _ in rows)
     streams.write("".join(f"{_fit(words, width, pad=True)}  {value}\n" for words, value in rows))
 
 
 @command.command("delete", short_help="Delete conversations, really.")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=candidates.conversations)
 @click.option("--all", "everything", is_flag=True, help="all that are kept")
 @click.option(
     "--older-than", "days", type=click.FloatRange(0), metavar="DAYS", help="those last gone on with before that"
@@ -161,7 +158,7 @@ def delete(ids: tuple[str, ...], everything: bool, days: float | None, yes: bool
 @command.command("path")
 def path() -> None:
     """Print where the file is that has it all."""
-    streams.write(f"{config.home() / archive.NAME}\n")
+    streams.write(f"{default_path()}\n")
 
 
 # --- words for a terminal ----------------------------------------------------------------------------------------
@@ -177,28 +174,19 @@ def _table(found: Sequence[Conversation], columns: int | None) -> str:
         "id": [each.id for each in found],
         "when": [_when(each.updated_s) for each in found],
         "turns": [str(each.count) for each in found],
-        "model": [_line(each.model) for each in found],
+        "model": [streams.line(each.model) for each in found],
     }
     widths = {name: max(map(_cells, (name, *texts))) for name, texts in cells.items()}
     while columns is not None and len(widths) > 1 and sum(widths.values()) + 2 * len(widths) + LEAST_TITLE > columns:
         widths.popitem()
-    cells["title"] = [_line(each.title) for each in found]
+    cells["title"] = [streams.line(each.title) for each in found]
     padded = [[_fit(text, width, pad=True) for text in (name, *cells[name])] for name, width in widths.items()]
     lines = ["  ".join(row) for row in zip(*padded, ["title", *cells["title"]], strict=True)]
     return "".join(_fit(line, columns).rstrip() + "\n" for line in lines)
 
 
-def _columns() -> int | None:
-    """Of the terminal; None: the output is none, and nothing is cut."""
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
-
-
 def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _line(text: str) -> str:
-    return " ".join(streams.plain(text).split())
 
 
 def _cells(text: str) -> int:

@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from .. import serving
-from ..config import OPTIONS
 from ..errors import InvalidRequestError, StoreError
 from ..gateway import access, workers
 from ..gateway.app import create_app
@@ -23,7 +22,8 @@ from ..gateway.serving import run
 from ..gateway.settings import SETTINGS, Settings
 from ..store import Store
 from . import streams
-from .endpoint import PROVIDER_HELP, Answering, answering
+from .asking import whom
+from .endpoint import Answering, answering
 
 PROGRAM = (sys.executable, "-P", "-m", "flowgpt")
 """-P: a file of the user's that happens to be called flowgpt.py is not the program."""
@@ -75,9 +75,7 @@ def _all_settings(command: Callable[..., None]) -> Callable[..., None]:
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="address to listen on")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 is any free one")
-@click.option("--base-url", metavar="URL", help=f"{OPTIONS['base_url'].metadata['help']} or 'embedded'")
-@click.option("--provider", metavar="NAME", help=PROVIDER_HELP)
-@click.option("--proxy", metavar="URL", help=OPTIONS["proxy"].metadata["help"])
+@whom
 @click.option("--workers", "count", default=1, show_default=True, type=click.IntRange(1, 256), help="processes")
 @click.option(
     "--drain-timeout",

@@ -5,13 +5,10 @@ Nothing here asks a model or reads a key: a command changes the dialogue, tells 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import difflib
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,15 +23,8 @@ from ..client import Client
 from ..conversation import Conversation, title
 from ..errors import FlowGPTError, InvalidRequestError, ModelNotFoundError
 from ..store import Store
-from . import streams, view
+from . import clipboard, streams, view
 from .dialogue import Dialogue
-
-LIMIT_OSC52_BYTES = 74_994
-"""What terminals take for the clipboard, in bytes of base64: xterm's limit, which others have taken over."""
-
-CLIPBOARDS = (["pbcopy"], ["wl-copy"], ["xclip", "-selection", "clipboard"], ["clip.exe"])
-
-CLIPBOARD_S = 3.0
 
 RECENT = 10
 """How many conversations /continue lists."""
@@ -245,30 +235,10 @@ def _copy(talk: Talk, _argument: str) -> None:
     text = next((turn.text for turn in reversed(talk.dialogue.turns) if turn.role == "assistant" and turn.text), None)
     if text is None:
         raise InvalidRequestError("there is no answer yet")
-    ways = [line[0] for line in CLIPBOARDS if shutil.which(line[0]) and _given(line, text)][:1]
-    encoded = base64.b64encode(text.encode("utf-8", "replace")).decode()
-    if talk.editor and sys.stdout.isatty() and len(encoded) <= LIMIT_OSC52_BYTES:
-        streams.write(f"\x1b]52;c;{encoded}\x07")  # the one command to the terminal that is ours
-        ways.append("the terminal (OSC 52, if it allows that)")
+    ways = clipboard.put(text, to_terminal=talk.editor)
     if not ways:
         raise InvalidRequestError("there is no way to a clipboard here", hint="/save FILE writes all of it to a file")
     streams.note(f"copied {len(text):,} characters with {' and '.join(ways)}")
-
-
-def _given(line: list[str], text: str) -> bool:
-    """Whether a program has taken the text for the clipboard."""
-    try:
-        done = subprocess.run(  # noqa: S603  # a line of CLIPBOARDS
-            line,
-            input=text.encode("utf-8", "replace"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=CLIPBOARD_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
 
 
 def _help(_talk: Talk, _argument: str) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import TextIO
 
 from ..errors import InvalidRequestError
@@ -71,6 +72,16 @@ def plain(text: str) -> str:
     return text.translate(CONTROLS)
 
 
+def line(text: str) -> str:
+    """Foreign text as one line that commands no terminal."""
+    return " ".join(plain(text).split())
+
+
+def columns() -> int | None:
+    """Of the terminal of stdout; None: it is none, and nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
 def write(text: str) -> None:
     """A piece of the answer, at once. Raises: OSError."""
     if sys.stdout is None:  # as Python has it when it was closed before the start
@@ -80,15 +91,20 @@ def write(text: str) -> None:
 
 
 def note(words: str) -> None:
-    """One line on stderr, broken between words where a terminal is too narrow; that nobody can read it is no failure."""
+    """One line on stderr, broken between words in a narrow terminal; that nobody can read it is no failure."""
     if sys.stderr is not None:
-        line = " ".join(plain(words).split())
+        shown = line(words)
         with contextlib.suppress(OSError):
             if sys.stderr.isatty():
                 width = shutil.get_terminal_size().columns
-                line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-            sys.stderr.write(line + "\n")
+                shown = textwrap.fill(shown, width, break_long_words=False, break_on_hyphens=False)
+            sys.stderr.write(shown + "\n")
             sys.stderr.flush()
+
+
+def notes(*, quiet: bool) -> Callable[[str], None]:
+    """`note`, or what takes notes that nobody wants."""
+    return (lambda _words: None) if quiet else note
 
 
 def abandon() -> None:

@@ -10,13 +10,10 @@ import contextlib
 import copy
 import functools
 import itertools
-import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import FrameType
 
 from markdown_it import MarkdownIt
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -31,14 +28,13 @@ from rich.theme import Theme
 from ..conversation import Turn
 from . import streams
 from .blocks import Block, Blocks
+from .keyboard import unechoed
 
 INTERVAL_S = 1 / 12
 """How often the screen changes at most; a text that comes earlier is shown then, if no other comes."""
 
 THEME = Theme({"markdown.code": "bold cyan"})
 """Of the terminal's own colours, and no background: it is as right on a light terminal as on a dark one."""
-
-SHOW_CURSOR, HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 
 Add = Callable[[str], None]
 Line = list[Segment]
@@ -63,7 +59,7 @@ def answer(there: Console | None) -> Iterator[Add]:
             yield add
         return
     screen = Screen(there)
-    with _unechoed():
+    with unechoed():
         try:
             yield screen.add
         finally:
@@ -105,42 +101,6 @@ def _paper() -> Iterator[Add]:
     finally:
         if last != "\n":
             streams.write("\n")
-
-
-@contextlib.contextmanager
-def _unechoed() -> Iterator[None]:
-    """Keys that are pressed while an answer comes do not appear in the middle of it; the next prompt has them.
-
-    Ctrl-Z gives the terminal back as it was, cursor and echo, to the shell.
-    """
-    try:
-        import termios  # not on Windows
-    except ImportError:
-        yield
-        return
-    try:
-        before = termios.tcgetattr(sys.stdin)
-    except (termios.error, OSError, ValueError, AttributeError):
-        yield
-        return
-    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
-        os.write(1, SHOW_CURSOR)  # not through sys.stdout, which this may have interrupted
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)  # the process stands here, until it goes on
-        signal.signal(number, stop)
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
-        os.write(1, HIDE_CURSOR)
-
-    stopped = signal.signal(signal.SIGTSTP, stop)
-    termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTSTP, stopped)
-        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 class Screen:

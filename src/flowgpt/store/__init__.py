@@ -12,14 +12,24 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from .. import config
 from ..errors import InvalidRequestError, StoreError
 from .conversations import Conversations, Found, Stats
-from .file import WAIT_S, File, copy, sqlite
+from .file import WAIT_S, File, copy, default_path, sqlite
 from .restoring import restore
 from .rows import clean
 
-__all__ = ["NAME", "WAIT_S", "Conversations", "Found", "Stats", "Store", "StoredResponse", "restore", "sqlite"]
+__all__ = [
+    "NAME",
+    "WAIT_S",
+    "Conversations",
+    "Found",
+    "Stats",
+    "Store",
+    "StoredResponse",
+    "default_path",
+    "restore",
+    "sqlite",
+]
 
 LIMIT_DROPPED = 100
 """Expired responses that one call drops: more than it adds, and few enough not to be noticed."""
@@ -45,14 +55,14 @@ class StoredResponse:
 
 
 class Store:
-    """The file, open. `path`: None is flowgpt.db in `config.home()`; file and folder are made for their owner alone.
+    """The file, open. `path`: None is `default_path()`; file and folder are made for their owner alone.
 
     `conversations`: those that are kept. Raises: StoreError, here and in every call; its code says what is wrong
     (docs/errors.md). What failed was not done.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path or config.home() / "flowgpt.db"
+        self._path = path or default_path()
         file = File(self._path)
         self.close = file.close
         self._file = file.connection()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from .. import config
 from ..errors import InvalidRequestError, StoreError
 from .migrations import MIGRATIONS
 
@@ -26,6 +27,11 @@ BETWEEN_S = 0.1
 
 Database = sqlite3.Connection
 """What one gets of `Connection.use`: for the signatures of those who may not import sqlite3."""
+
+
+def default_path() -> Path:
+    """Where the file is when nobody says otherwise."""
+    return config.home() / "flowgpt.db"
 
 
 class File:

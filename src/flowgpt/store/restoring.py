@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .. import config
 from ..errors import InvalidRequestError, StoreError
-from .file import copy
+from .file import copy, default_path
 
 
 def restore(now_s: float, backup: Path | None = None, path: Path | None = None) -> Path | None:
-    """Move the store at `path` (None: the one of the home) aside, and put a copy of `backup` there (None: nothing).
+    """Move the store at `path` (None: `default_path()`) aside, and put a copy of `backup` there (None: nothing).
 
     The backup is looked through before anything is moved. Gives where the old one is now, `….corrupt-<now_s>`, with its
     -wal and -journal beside it; None where there was none. Raises: StoreError, InvalidRequestError.
     """
-    path = path or config.home() / "flowgpt.db"
+    path = path or default_path()
     if backup is not None and not backup.is_file():
         raise InvalidRequestError(f"there is no file {backup}")
     part = path.with_name(f"{path.name}.restoring")
