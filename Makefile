@@ -1,4 +1,4 @@
-# The words of this project; `make` lists them. CI runs `make check test test-variants test-clients` and no others.
+# The words of this project; `make` lists them. CI runs `make check test test-slow test-variants test-clients` and no others.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-variants test-clients fix bench load soak crash fuzz lock clean
+.PHONY: help install demo check test test-slow test-variants test-clients fix bench load soak crash fuzz lock clean
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ check: install ## formatting, lint, types, and what is known against the depende
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.audit requirements-dev.txt
 
-test: install ## the whole test suite
+test: install ## the test suite, but what is slow
 	@$(BIN)/python -m pytest
+
+test-slow: install ## the rest of it: what starts many programs, or repeats much
+	@$(BIN)/python -m pytest -m slow
 
 # Two environments of real clients: those in OPENAI2 don't go with version 3 of OpenAI's SDK, which the others have.
 NODE_MODULES := tests/clients/node/node_modules/.package-lock.json

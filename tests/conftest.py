@@ -165,10 +165,18 @@ def faces(error: BaseException) -> Iterator[tuple[str, str]]:
             yield f"pickle of {name}", pickle.dumps(link).decode("latin-1")
         if link.__traceback__ is None:  # never raised, or taken off: no frames, and these are most of all errors
             continue
-        told = traceback.TracebackException(type(link), link, link.__traceback__, capture_locals=True)
-        for frame in told.stack:
-            if not frame.filename.startswith(TESTS):
-                yield f"traceback of {name}: {frame.name} in {frame.filename}", f"{frame.line} {frame.locals}"
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            code = frame.f_code
+            if not code.co_filename.startswith(TESTS):
+                shown = " ".join(map(_repr, [*frame.f_locals.values()]))
+                yield f"traceback of {name}: {code.co_name} in {code.co_filename}", shown
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except AttributeError as error:  # a transport that its own thread closes at this moment
+        return repr(error)
 
 
 _watch = Watch()

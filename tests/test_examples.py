@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each example is a program
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 SAYS = {

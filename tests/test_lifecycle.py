@@ -32,6 +32,8 @@ OPEN: Script = [CHUNKED + chunk(event("a")) + chunk(event("b")), HUNG_UP]
 PROGRAM = """
 import asyncio, contextlib, gc, logging, os, sys, threading
 from flowgpt import FlowGpt
+
+pytestmark = pytest.mark.slow  # each case is a program
 logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
 URL = sys.argv[1]
 def ask(**options):

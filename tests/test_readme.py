@@ -12,6 +12,8 @@ import pytest
 
 from flowgpt.embedded import Server
 
+pytestmark = pytest.mark.slow  # its lines of shell start programs
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 

@@ -100,6 +100,7 @@ from tests.conftest import ANSWER, QUESTION, API_KEY as KEY
 """
 
 
+@pytest.mark.slow
 def test_the_canary_fails_each_test_that_shows_a_secret_and_no_other(tmp_path: Path) -> None:
     """A test run of its own, with our conftest and a room that leaks."""
     cases = LEAKS | INNOCENT

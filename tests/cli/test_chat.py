@@ -129,7 +129,7 @@ def test_commands_do_what_help_says(server: Server) -> None:
         terminal.type("/retry\r")
         terminal.until(lambda: terminal.display.count("0: one\n\n>") == 2)
         terminal.type("/edit\r")
-        terminal.wait("> one")
+        terminal.wait("/edit\n> one")
         terminal.type("\x7f\x7f\x7ftwo\r")
         terminal.wait("0: two\n\n>")
         terminal.type("/undo\r")

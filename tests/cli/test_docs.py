@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from flowgpt.cli.program import COMMANDS, program
 from flowgpt.embedded import Server
 
+pytestmark = pytest.mark.slow  # each block of the pages is played, by programs
+
 PAGES = ("terminal", "chat", "history", "characters", "batch")
 BLOCKS = [
     block

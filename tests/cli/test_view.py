@@ -217,6 +217,7 @@ def test_a_row_that_did_not_change_is_not_written_again(monkeypatch: pytest.Monk
     assert sent.count("first") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["word ", "word\n", "word\n\n", "- word\n", "`word` ", "| word | word |\n"])
 def test_a_long_reply_is_painted_seldom(text: str) -> None:
     """As often as the clock says, and once at its end: not once for each text."""

@@ -49,6 +49,7 @@ KEY, OPEN = pytest.StashKey(), pytest.StashKey()
 """
 
 
+@pytest.mark.slow
 def test_a_strangers_suite_has_the_fixture_and_pays_only_when_it_uses_it(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -21,7 +21,7 @@ class Collected:
 def main() -> int:
     collected, said = Collected(), io.StringIO()
     with contextlib.redirect_stdout(said):
-        code = pytest.main(["--collect-only", "--quiet", "--numprocesses=0"], plugins=[collected])
+        code = pytest.main(["--collect-only", "--quiet", "--numprocesses=0", "-m", ""], plugins=[collected])
     if code != pytest.ExitCode.OK:
         print(said.getvalue(), file=sys.stderr)
         return 1

@@ -136,6 +136,7 @@ def test_a_request_is_told_each_phase_it_enters_and_whether_its_connection_is_ne
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["head", "body"])
 def test_a19_after_a_storm_of_cancels_no_connection_is_lost(phase: str) -> None:
     """5,000 calls over 10 connections, each cancelled at its own time; then twenty good ones, and no slot is taken.
