@@ -24,6 +24,8 @@ from tests.gateway.conftest import Served
 from tests.transport.calls import ask, limits
 from tests.upstream import CHUNKED, FIN, HUNG_UP, Gate, Script, Upstream, answer, chunk, event, reply
 
+pytestmark = pytest.mark.slow  # each case is a program
+
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 ASKED: Messages = [{"role": "user", "content": "?"}]
 OPEN: Script = [CHUNKED + chunk(event("a")) + chunk(event("b")), HUNG_UP]
@@ -32,8 +34,6 @@ OPEN: Script = [CHUNKED + chunk(event("a")) + chunk(event("b")), HUNG_UP]
 PROGRAM = """
 import asyncio, contextlib, gc, logging, os, sys, threading
 from flowgpt import FlowGpt
-
-pytestmark = pytest.mark.slow  # each case is a program
 logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing"))
 URL = sys.argv[1]
 def ask(**options):

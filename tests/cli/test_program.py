@@ -25,6 +25,8 @@ from flowgpt.cli import models
 from flowgpt.embedded import Server
 from tests.cli.conftest import Invoke, Start, Write
 
+pytestmark = pytest.mark.slow  # each test starts the program
+
 ROOT = Path(__file__).parents[2]
 
 

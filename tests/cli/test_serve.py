@@ -22,6 +22,8 @@ from flowgpt.embedded import Server
 from flowgpt.gateway.settings import SETTINGS
 from tests.cli.conftest import Invoke, Start, Write
 
+pytestmark = pytest.mark.slow  # each test starts the program
+
 QUESTION = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "hi"}]}
 
 
