@@ -166,6 +166,7 @@ def test_save_writes_a_new_file_only(talk: Talk, tmp_path: Path) -> None:
     ask(talk, "one")
     path = tmp_path / "a talk.md"
     slash.run(talk, f"/save {path}")
+    assert path.stat().st_mode & 0o777 == 0o600
 
     assert "re: one" in path.read_text("utf-8")
     before = path.read_bytes()

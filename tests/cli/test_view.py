@@ -217,6 +217,23 @@ def test_a_row_that_did_not_change_is_not_written_again(monkeypatch: pytest.Monk
     assert sent.count("first") == 1
 
 
+def test_ctrl_c_before_a_row_is_written_takes_no_row_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "INTERVAL_S", 0.0)
+    console, sent = terminal(columns=20)
+    with pytest.raises(KeyboardInterrupt), view.answer(console) as add:
+        for word in ("one two ", "three ", "four "):
+            add(word)
+
+        def interrupted(*_: object, **__: object) -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(console, "print", interrupted)
+        add("five six seven ")
+
+    assert shown(sent.getvalue(), columns=20).split() == ["one", "two", "three", "four", "five", "six", "seven"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["word ", "word\n", "word\n\n", "- word\n", "`word` ", "| word | word |\n"])
 def test_a_long_reply_is_painted_seldom(text: str) -> None:

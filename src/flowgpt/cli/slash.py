@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import re
 import shutil
 import time
@@ -222,7 +223,8 @@ def _save(talk: Talk, name: str) -> None:
         system=talk.dialogue.system,
     )
     try:
-        with open(Path(name).expanduser(), "x", encoding="utf-8", errors="replace") as file:
+        made = os.open(Path(name).expanduser(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # as a history's export
+        with open(made, "w", encoding="utf-8", errors="replace") as file:
             file.write(transcripts.markdown(conversation, turns))
     except FileExistsError:
         raise InvalidRequestError(f"{name} is there already", hint="choose another name") from None

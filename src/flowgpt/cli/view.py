@@ -217,12 +217,12 @@ class Screen:
         if self._console.width != self._width:  # the terminal has moved the rows about: leave them as they are
             old, self._width = [], self._console.width
         same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
-        self._live = live
         if (up := len(old) - same) or len(new) > same:
             self.paints += 1
             erase = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * up
             control = Control(ControlType.CARRIAGE_RETURN, *erase)
             self._console.print(control, SegmentLines(new[same:], new_lines=True), sep="", end="", soft_wrap=True)
+        self._live = live  # not before: whom Ctrl-C keeps from writing must not count on these rows later
 
 
 class _Heading(Heading):
