@@ -220,16 +220,20 @@ def test_a_row_that_did_not_change_is_not_written_again(monkeypatch: pytest.Monk
 def test_ctrl_c_before_a_row_is_written_takes_no_row_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view, "INTERVAL_S", 0.0)
     console, sent = terminal(columns=20)
-    with pytest.raises(KeyboardInterrupt), view.answer(console) as add:
-        for word in ("one two ", "three ", "four "):
-            add(word)
 
-        def interrupted(*_: object, **__: object) -> None:
-            monkeypatch.undo()
-            raise KeyboardInterrupt
+    def interrupted(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
 
-        monkeypatch.setattr(console, "print", interrupted)
-        add("five six seven ")
+    def show() -> None:
+        with view.answer(console) as add:
+            for word in ("one two ", "three ", "four "):
+                add(word)
+            monkeypatch.setattr(console, "print", interrupted)
+            add("five six seven ")
+
+    with pytest.raises(KeyboardInterrupt):
+        show()
 
     assert shown(sent.getvalue(), columns=20).split() == ["one", "two", "three", "four", "five", "six", "seven"]
 
