@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+
+import msgspec
 
 if TYPE_CHECKING:
     from .errors import FlowGPTError
@@ -45,15 +47,14 @@ class Event:
     data: Any = None
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """What one read brought: the texts, and between them the events of other names, each with its place.
 
     `others`: (how many texts stand before it, event). `failure`: why nothing comes after this batch.
     """
 
-    texts: list[str] = field(default_factory=list)
-    others: list[tuple[int, Event]] = field(default_factory=list)
+    texts: list[str] = []
+    others: list[tuple[int, Event]] = []
     failure: FlowGPTError | None = None
 
     def extend(self, later: Batch) -> None:

@@ -6,13 +6,13 @@ A character is named by its id, by the address of its page, by the name of a kep
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from ..errors import InvalidRequestError
 from ..formats import cards
@@ -119,7 +119,7 @@ def show(who: str, as_json: bool, **way: Any) -> None:
     """
     character = _character(who, **way)
     if as_json:
-        streams.write(json.dumps(dataclasses.asdict(character)) + "\n")
+        streams.write(json.dumps(msgspec.to_builtins(character)) + "\n")
     else:
         streams.write(streams.plain(_page(character)))
 

@@ -150,15 +150,18 @@ def conceal(options: dict[str, Any], proxy: str | None = None) -> str | None:
 
     The first line of every public call that takes them.
     """
-    for name in SECRETS & options.keys():
-        options[name] = concealed(options[name])
+    for name in SECRETS:
+        if name in options:
+            options[name] = concealed(options[name])
     wrapped: str | None = concealed(proxy)
     return wrapped
 
 
 def concealed(value: Any) -> Any:
     """The value as a Secret. What cannot be one is shown by its type alone."""
+    if value is None or type(value) is Secret:  # each layer of a call comes here
+        return value
     if isinstance(value, str):
         return Secret(value)
     # What is no string is no secret that works, but may hold one; its check needs its type, to say so.
-    return value if value is None or isinstance(value, (Proxy, type)) else type(value)
+    return value if isinstance(value, (Proxy, type)) else type(value)

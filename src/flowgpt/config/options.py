@@ -7,7 +7,7 @@ import difflib
 import functools
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
@@ -98,13 +98,11 @@ class Options:
         conceal(arguments)
         for name in arguments.keys() - OPTIONS.keys():
             _warn_unknown(name)
-        configured = configuration()
         values: dict[str, Any] = {}
         for name, value in arguments.items():
             if value is not None and value is not TEMPERATURE and name in OPTIONS:
                 values[name] = OPTIONS[name].metadata["check"](value)
-        for name in configured.keys() - values.keys():
-            value, source = configured[name]
+        for name, (value, source) in configuration(besides=values).items():
             try:
                 values[name] = OPTIONS[name].metadata["check"](value)
             except InvalidRequestError as error:
@@ -127,14 +125,18 @@ def written() -> Mapping[str, Any]:
     return file.written(_NAMES)
 
 
-def configuration() -> dict[str, tuple[Any, str]]:
-    """What environment and file say: option -> (raw value, where it stands). An empty variable is not set."""
+def configuration(besides: Container[str] = ()) -> dict[str, tuple[Any, str]]:
+    """What environment and file say: option -> (raw value, where it stands). An empty variable is not set.
+
+    `besides`: the options that need no looking up; each variable that is not set takes a call a microsecond or two.
+    """
     values: dict[str, tuple[Any, str]] = {}
     if table := file.written(_NAMES):
         path = file.path()
-        values = {name: (value, f"{path}: {name}") for name, value in table.items() if name not in file.TABLES}
+        names = [name for name in table if name not in file.TABLES and name not in besides]
+        values = {name: (table[name], f"{path}: {name}") for name in names}
     for name, variable, read in _VARIABLES:
-        if text := os.environ.get(variable):
+        if name not in besides and (text := os.environ.get(variable)):
             value: Any = checks.concealed(text) if name in SECRETS else text
             with contextlib.suppress(ValueError):  # what cannot be read stays a string, and the check says so
                 value = value if read is str else read(text)

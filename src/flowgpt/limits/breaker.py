@@ -121,21 +121,26 @@ class Breaker:
                 self.ticket += 1
                 self._calls.clear()
         else:
-            calls, failures = self._count(code in FAILURES, now_s)
-            if code in FAILURES and calls >= LEAST_CALLS and failures >= FAILURE_SHARE * calls:
+            self._count(code in FAILURES, now_s)
+            if code in FAILURES and self._fails():
                 self._since_s, self._reason = now_s, code
                 self.ticket += 1
                 self._wait(FIRST_OPEN_S, now_s, jitter)
 
-    def _count(self, failed: bool, now_s: float) -> tuple[int, int]:
-        """All calls and failures within the window, with this one."""
+    def _count(self, failed: bool, now_s: float) -> None:
+        """One call more in the window; what has left it is dropped."""
         if not self._calls or self._calls[-1][0] != int(now_s):
             self._calls.append((int(now_s), [0, 0]))
         self._calls[-1][1][0] += 1
         self._calls[-1][1][1] += failed
         while self._calls[0][0] <= now_s - WINDOW_S:
             self._calls.popleft()
-        return sum(calls for _, (calls, _) in self._calls), sum(failures for _, (_, failures) in self._calls)
+
+    def _fails(self) -> bool:
+        """Whether too many of the window's calls failed."""
+        calls = sum(calls for _, (calls, _) in self._calls)
+        failures = sum(failures for _, (_, failures) in self._calls)
+        return calls >= LEAST_CALLS and failures >= FAILURE_SHARE * calls
 
     def _wait(self, open_s: float, now_s: float, jitter: float) -> None:
         self._open_s, self._probe_s = open_s, now_s + open_s * (1 - jitter / 2)

@@ -181,7 +181,7 @@ def in_character(prompt: Prompt, character: Character) -> Prompt:
     if character.greeting and not greeted:
         history = (Turn("assistant", character.greeting), *history)
     system = "\n".join(text for text in (character.system, prompt.system) if text)
-    return replace(prompt, history=history, system=system)
+    return Prompt(prompt.question, history, system)
 
 
 class Decoder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -28,16 +27,14 @@ _strict = json.JSONEncoder(allow_nan=False).encode
 """Refuses what msgspec's encoder would send as something else: NaN as null, bytes as base64."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """One turn: `role` is "user", "assistant" or "system"; FlowGPT's history has no system turns."""
 
     role: str
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """What a message list says, in FlowGPT's words."""
 
     question: str
@@ -45,8 +42,7 @@ class Prompt:
     system: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True):
     """A whole chat request. `signed_in`: for /v3/chat, which has two fields more and one less."""
 
     model: str
@@ -59,7 +55,7 @@ class ChatRequest:
     signed_in: bool = False
     user_id: str = ""
     conversation_id: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}
 
     @property
     def path(self) -> str:
@@ -160,7 +156,10 @@ def json_body(body: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
     Raises: InvalidRequestError for a value that is no JSON, or a body over LIMIT_BODY_BYTES.
     """
     try:
-        _strict([body["temperature"], dict(extra)])
+        if not abs(body["temperature"]) <= sys.float_info.max:  # NaN, and integers that no float can hold
+            raise ValueError("temperature is not finite")
+        if extra:
+            _strict(dict(extra))
         data = msgspec.json.encode({**body, **extra})
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the request is not JSON: {error}") from None

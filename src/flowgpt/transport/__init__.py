@@ -12,8 +12,9 @@ import importlib
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from ..addresses import Secret
 from ..config import Options
@@ -57,8 +58,7 @@ class Decoder(Protocol):
     def cut(self) -> Batch: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request, as often as it has to be sent. `body`: b"" is none.
 
     `headers`: called for each send, since a signature holds for one, with the Unix time by the service's clock.
@@ -88,7 +88,7 @@ class Call:
 
     def sent_headers(self, now_s: float) -> dict[str, str]:
         """All headers of one send but those that the HTTP client makes itself: Host, Accept, Content-Length."""
-        headers = dict(self.headers(now_s)) | {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+        headers = {**self.headers(now_s), "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
         proxy = self.options.proxy
         if proxy and proxy.authorization and proxy.scheme != "socks5" and self.url.startswith("http:"):
             headers["Proxy-Authorization"] = proxy.authorization  # no tunnel: the proxy reads the request's own headers

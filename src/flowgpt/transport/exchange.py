@@ -208,7 +208,8 @@ class Exchange:
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end: then it is back in the pool already."""
-        self._failure = self._failure or closed_early()
+        if not self._ended:
+            self._failure = self._failure or closed_early()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
