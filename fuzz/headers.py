@@ -57,16 +57,17 @@ def check(data: bytes, ways: Sequence[Sequence[bytes]]) -> None:
 def _enter(headers: Sequence[tuple[bytes, bytes]], values: Mapping[str, str]) -> None:
     """The gateway's door, in its order: host and origin, content type, key."""
     scope = {"headers": headers, "method": values.get("method", "POST"), "scheme": "http", "server": ("192.0.2.7", 80)}
-    for name, value in guard.answer_headers(headers, SETTINGS):
+    fields = guard.fields(headers)
+    for name, value in guard.answer_headers(fields, SETTINGS):
         assert name.islower()
         assert b"\n" not in value
         assert b"\r" not in value
     try:
-        preflight = guard.check(scope, hosts=HOSTS, settings=SETTINGS)
+        preflight = guard.check(scope, fields, hosts=HOSTS, settings=SETTINGS)
         if preflight is not None:
             assert all(value.isascii() and value.isprintable() for _, value in preflight)
-        guard.check_json(headers)
-        assert AUTH.owner(headers, values.get("query", "").encode("latin-1")) == "ada"
+        guard.check_json(fields)
+        assert AUTH.owner(fields, values.get("query", "").encode("latin-1")) == "ada"
         assert any(KEY.encode() in value for _, value in headers)
     except Refusal as refused:
         assert 400 <= refused.problem.status < 500

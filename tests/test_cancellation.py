@@ -26,6 +26,7 @@ from flowgpt.embedded import Server
 from flowgpt.gateway.app import create_app
 from flowgpt.gateway.exchange import HEARTBEAT, Exchange
 from flowgpt.gateway.settings import Settings
+from flowgpt.gateway.visit import Visit
 from flowgpt.limits.breaker import LEAST_CALLS, LIMIT_OPEN_S
 from flowgpt.messages import Message
 from flowgpt.providers.fallback import Fallback
@@ -455,7 +456,11 @@ def test_i15_nothing_follows_the_last_piece_of_a_stream() -> None:
             await asyncio.sleep(0)
             sent.append(message)
 
-        exchange = Exchange({"method": "POST", "headers": []}, lambda: asyncio.Event().wait(), send, Settings())  # type: ignore[arg-type,return-value]
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        visit = Visit(request_id="req_1", method="POST", started_s=0.0)
+        exchange = Exchange({"method": "POST"}, receive, send, Settings(), visit, fields={}, fixed=())
         await asyncio.gather(exchange.write(b"last", more=False), exchange.write(HEARTBEAT))
         return [message.get("body") for message in sent]
 

@@ -34,13 +34,13 @@ def test_a_key_is_shown_once_alone_on_stdout_and_known_from_then_on_until_it_is_
     assert re.fullmatch(r"fg-[\w-]{43}\n", made.stdout)
     key = made.stdout.strip()
     assert made.stderr == "flowgpt: this is the key alice; it is not stored, and not shown again\n"
-    headers = [(b"authorization", f"Bearer {key}".encode())]
-    assert who.owner(headers, b"") == "alice"
+    fields = {b"authorization": [f"Bearer {key}"]}
+    assert who.owner(fields, b"") == "alice"
 
     revoked = invoke("keys", "revoke", "alice")
     assert (revoked.exit_code, revoked.stdout, revoked.stderr) == (0, "", "flowgpt: the key alice counts no more\n")
     with pytest.raises(Refusal):
-        who.owner(headers, b"")
+        who.owner(fields, b"")
 
 
 def test_n15_no_file_has_the_key(invoke: Invoke) -> None:

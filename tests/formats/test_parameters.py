@@ -130,6 +130,7 @@ def test_i5_a_wrong_type_names_the_parameter(body: bytes, param: str) -> None:
         (b'{"model": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"model": ' + b'{"a":' * 40_000, "nested too deeply"),
         (b"{" + b",".join(b'"%d":1' % number for number in range(60_000)) + b"}", "more than 50,000 members"),
+        (b"{" + b",".join(b'"%d" :1' % number for number in range(60_000)) + b"}", "more than 50,000 members"),
     ],
 )
 def test_i4_a_hostile_body_is_refused_with_words(body: bytes, words: str) -> None:

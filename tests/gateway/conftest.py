@@ -69,7 +69,7 @@ class Served:
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.app = self._make()
-        listener = serving.Listener(lambda status, words: words.encode())
+        listener = serving.Listener(lambda status, words: words.encode(), gathers=True)
         listening_socket = serving.bind("127.0.0.1", 0)
         self.port = listening_socket.getsockname()[1]
         async with serving.listening(self.app, listening_socket, listener):

@@ -53,7 +53,7 @@ def collected(model: Model, chain: Sequence[Any] = ()) -> list[Piece]:
     async def read() -> list[Piece]:
         asked: list[Message] = [{"role": "user", "content": "Hello"}]
         found: list[Piece] = []
-        async for batch in answer.pieces(model(asked), asked, model, chain):
+        async for _, batch in answer.pieces(model(asked), asked, model, chain):
             found += batch
         return found
 
@@ -187,7 +187,7 @@ def side_by_side(*scripts: Sequence[str | FlowGPTError]) -> tuple[list[tuple[int
     model = Model(*scripts)
 
     async def read() -> list[tuple[int, Piece]]:
-        answers = [answer.pieces(model([]), [], model, []) for _ in scripts]
+        answers = [answer.pieces(model([]), [], model, [], index=index) for index in range(len(scripts))]
         async with contextlib.aclosing(answer.side_by_side(answers)) as merged:
             return [(index, piece) async for index, batch in merged for piece in batch]
 
@@ -207,7 +207,7 @@ def test_who_leaves_several_answers_closes_all() -> None:
     model = Model(["a", "b"], ["c", "d"], ["e", "f"])
 
     async def leave() -> None:
-        answers = [answer.pieces(model([]), [], model, []) for _ in range(3)]
+        answers = [answer.pieces(model([]), [], model, [], index=index) for index in range(3)]
         async with contextlib.aclosing(answer.side_by_side(answers)) as merged:
             seen = set()
             async for index, _ in merged:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from flowgpt.gateway.auth import Auth, digest, new_key
 from flowgpt.gateway.failures import Refusal
+from flowgpt.gateway.guard import Fields, fields
 from flowgpt.store import Store
 from tests.conftest import API_KEY
 
@@ -37,9 +38,9 @@ def asking(store: Store) -> Auth:
     return Auth(store, insecure_no_auth=False)
 
 
-def headers(*lines: str) -> list[tuple[bytes, bytes]]:
+def headers(*lines: str) -> Fields:
     pairs = [line.encode("latin-1").split(b": ", 1) for line in lines]
-    return [(name.lower(), value) for name, value in pairs]
+    return fields([(name, value) for name, value in pairs])
 
 
 def refused(who: Auth, *lines: str, query: bytes = b"") -> Refusal:
@@ -121,7 +122,7 @@ def test_no_key_and_any_other_are_401(lines: list[str], asking: Auth) -> None:
 def test_k6_no_bytes_crash_it_or_come_in(value: bytes, crowd: Auth) -> None:
     for name, prefix in ((b"authorization", b"Bearer "), (b"authorization", b""), (b"x-api-key", b"")):
         with pytest.raises(Refusal) as caught:
-            crowd.owner([(name, prefix + value)], b"")
+            crowd.owner(fields([(name, prefix + value)]), b"")
         assert caught.value.problem.status == 401
 
 
@@ -204,7 +205,7 @@ def test_as_long_as_no_key_exists_none_is_asked_for(lines: list[str], store: Sto
 
 def test_with_insecure_no_auth_nobody_is_asked_though_keys_exist(store: Store) -> None:
     store.add_key("alice", digest(ALICE), 1.0)
-    assert Auth(store, insecure_no_auth=True).owner([], b"") == ""
+    assert Auth(store, insecure_no_auth=True).owner({}, b"") == ""
 
 
 def test_a_key_counts_from_when_it_is_made_until_it_is_revoked_and_the_last_one_locks(store: Store) -> None:

@@ -99,7 +99,8 @@ def settings() -> Iterator[Sequence[str]]:
 
 
 def figures() -> Iterator[Sequence[str]]:
-    for metric in vars(Metrics()).values():
+    for held in vars(Metrics()).values():
+        metric = getattr(getattr(held, "__wrapped__", None), "__self__", held)  # a metric, or the finder of its labels
         if isinstance(metric, MetricWrapperBase):
             suffix = "_total" if metric._type == "counter" else ""
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)

@@ -63,14 +63,14 @@ def problem(status: HTTPStatus, words: str) -> bytes:
 
 
 class Serving:
-    """The application, listening for as long as the block lasts. `facts`: of its `serving.Listener`."""
+    """The application, listening for as long as the block lasts. `facts`: of its `serving.Listener`, which gathers."""
 
     base_url: str
     listener: serving.Listener
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] = serving.new_loop, **facts: Any) -> None:
         self._new_loop = new_loop
-        self._facts = facts
+        self._facts = {"gathers": True} | facts
 
     def __enter__(self) -> Self:
         started: Future[None] = Future()

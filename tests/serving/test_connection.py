@@ -248,6 +248,14 @@ def test_i8_who_does_not_read_an_answer_loses_it(how: str, new_loop: NewLoop, mo
         served.wait_until_empty()
 
 
+def test_what_is_sent_in_one_turn_of_the_loop_arrives_together(served: Serving) -> None:
+    """A head, and the body, which uvicorn writes by itself."""
+    with connect(served.base_url) as connection:
+        for _ in range(50):
+            connection.sendall(GET)
+            assert connection.recv(65536).endswith(FOUND)
+
+
 def test_who_reads_slowly_gets_all_of_it(hurried: Serving) -> None:
     with connect(hurried.base_url) as connection:
         connection.sendall(b"GET /big HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args, get_type_hints
 
@@ -164,21 +164,9 @@ def decode(body: bytes) -> dict[str, Any]:
         raise InvalidRequestError(f"the body has more than {LIMIT_BRACKETS:,} opening brackets and braces")
     if body.count(b'":') - body.count(b'\\":') > LIMIT_MEMBERS:
         raise InvalidRequestError(f"the body has more than {LIMIT_MEMBERS:,} members")
-    count = 0
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal count
-        count += len(pairs)
-        if count > LIMIT_MEMBERS:
-            raise InvalidRequestError(f"the body has more than {LIMIT_MEMBERS:,} members")
-        made = dict(pairs)
-        if len(made) < len(pairs):
-            raise InvalidRequestError("the body has an object that names a member twice")
-        return made
-
     fault = "the body is not JSON"
     try:
-        value = json.loads(body.decode(), object_pairs_hook=members, parse_constant=_not_finite, parse_float=_finite)
+        value = (_read if body.count(b":") <= LIMIT_MEMBERS else _reader(LIMIT_MEMBERS))(body.decode())
         if b"\\ud" in body.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except InvalidRequestError:
@@ -198,6 +186,27 @@ def decode(body: bytes) -> dict[str, Any]:
     raise InvalidRequestError(fault)
 
 
+def _reader(limit: int) -> Callable[[str], Any]:
+    """Reads one text that has no more than so many members."""
+    left = limit
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal left
+        left -= len(pairs)
+        if left < 0:
+            raise InvalidRequestError(f"the body has more than {LIMIT_MEMBERS:,} members")
+        return _object(pairs)
+
+    return json.JSONDecoder(object_pairs_hook=members, parse_constant=_not_finite, parse_float=_finite).decode
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise InvalidRequestError("the body has an object that names a member twice")
+    return made
+
+
 def _not_finite(word: str) -> NoReturn:
     raise InvalidRequestError(f"{word} is no JSON number")
 
@@ -207,3 +216,7 @@ def _finite(text: str) -> float:
     if value - value != 0:
         raise InvalidRequestError("a number of the body is too large")
     return value
+
+
+_read = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_not_finite, parse_float=_finite).decode
+"""For texts that have too few colons for too many members: nothing is counted, and one reader serves all."""

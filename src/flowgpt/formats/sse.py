@@ -31,8 +31,9 @@ def encode(data: bytes | str, event: str | None = None) -> bytes:
         data = data.encode()
     head = b""
     if event is not None:
-        head = b"event: " + event.encode() + b"\n"
-        if LINE_END.search(event.encode()):
+        name = event.encode()
+        head = b"event: " + name + b"\n"
+        if b"\n" in name or b"\r" in name:
             raise InvalidRequestError(f"the event name {event!r} has more than one line")
     if b"\n" not in data and b"\r" not in data:
         return head + b"data: " + data + b"\n\n"

@@ -16,6 +16,9 @@ from ..formats.stages.schema import Rules
 from ..messages import Message
 from ..reply import Reply
 
+Pieces = AsyncGenerator[tuple[int, Sequence[Piece]]]
+"""Each batch with its answer's place."""
+
 Asking = Callable[[Sequence[Message]], Reply]
 """Messages to a reply that nobody has read from yet."""
 
@@ -57,9 +60,9 @@ def stages(ask: Ask, new_id: Callable[[str], str], rules: Rules, *, hold: bool) 
 
 
 async def pieces(
-    reply: Reply, asked: Sequence[Message], asking: Asking, chain: Sequence[Stage]
-) -> AsyncGenerator[Sequence[Piece]]:
-    """The pieces of one answer, batch by batch; the last one is an End or a Failure."""
+    reply: Reply, asked: Sequence[Message], asking: Asking, chain: Sequence[Stage], *, index: int = 0
+) -> Pieces:
+    """The pieces of one answer, batch by batch; the last one is an End or a Failure. `index`: which of the `n`."""
     while True:
         again: Again | None = None
         try:
@@ -70,7 +73,7 @@ async def pieces(
                 if batch and isinstance(batch[-1], Again):
                     again = batch[-1]
                 elif batch:
-                    yield batch
+                    yield index, batch
                     if isinstance(batch[-1], (End, Failure)):
                         return
         finally:
@@ -88,22 +91,19 @@ async def _next(reply: Reply) -> Sequence[Piece]:
     return [End("stop" if reply.verdict == "complete" else None)] if batch is None else batch.texts
 
 
-async def side_by_side(
-    answers: Sequence[AsyncGenerator[Sequence[Piece]]],
-) -> AsyncGenerator[tuple[int, Sequence[Piece]]]:
+def side_by_side(answers: Sequence[Pieces]) -> Pieces:
     """The pieces of several answers as they come, each batch with its answer's place."""
-    if len(answers) == 1:
-        async with contextlib.aclosing(answers[0]) as only:
-            async for batch in only:
-                yield 0, batch
-        return
+    return answers[0] if len(answers) == 1 else _merged(answers)
+
+
+async def _merged(answers: Sequence[Pieces]) -> Pieces:
     queue: asyncio.Queue[tuple[int, Sequence[Piece]] | Exception] = asyncio.Queue(maxsize=len(answers))
 
     async def read(index: int) -> None:
         try:
             async with contextlib.aclosing(answers[index]) as answer:
-                async for batch in answer:
-                    await queue.put((index, batch))
+                async for came in answer:
+                    await queue.put(came)
         except Exception as error:  # a fault of ours: it must not leave the reader of the queue waiting
             await queue.put(error)
 

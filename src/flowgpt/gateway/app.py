@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ..client import AsyncClient
 from ..config import conceal
@@ -70,11 +70,12 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["flowgpt.visit"]
-        visit.route = self.route
+        exchange: Exchange = scope["flowgpt.exchange"]
         gateway: Gateway = scope["app"]
+        visit.route = self.route
         if not self.public:
-            visit.owner = gateway.auth.owner(scope["headers"], scope["query_string"])
-        await self.act(scope, scope["flowgpt.exchange"], visit)
+            visit.owner = gateway.auth.owner(exchange.fields, scope["query_string"])
+        await self.act(scope, exchange, visit)
 
 
 def create_app(
@@ -115,8 +116,9 @@ class Gateway:
         self._store = store
         self._models = AsyncClient(provider=provider, **options).models
         self._metrics = Metrics(getattr(provider, "models", ()))
-        self._tracer = tracing.tracer()
-        self._router = Router(self._routes(), redirect_slashes=False)
+        routes = self._routes()
+        self._router = Router(routes, redirect_slashes=False)
+        self._questions = {route.path: route.endpoint for route in routes if route.methods == {"POST"}}
 
     def _routes(self) -> list[Route]:
         def route(path: str, name: str, act: Act, *methods: str, public: bool = False) -> Route:
@@ -157,34 +159,20 @@ class Gateway:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        given = {name: value.decode("latin-1") for name, value in scope["headers"] if name in TRACES}
-        asked_id = given.get(b"x-request-id", "")
+        fields = guard.fields(scope["headers"])
+        asked_id = fields.get(b"x-request-id", ("",))[-1]
         visit = Visit(
             request_id=asked_id if REQUEST_ID.fullmatch(asked_id) else f"req_{secrets.token_hex(12)}",
             method=scope["method"],
             started_s=time.monotonic(),
-            traceparent=given.get(b"traceparent"),
+            traceparent=fields.get(b"traceparent", (None,))[-1],
         )
-        fixed = guard.answer_headers(scope["headers"], self._settings)
-
-        async def respond(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                visit.status = message["status"]
-                took_ms = round((time.monotonic() - visit.started_s) * 1000)
-                told = {
-                    "x-request-id": visit.request_id,
-                    "request-id": visit.request_id,
-                    "openai-processing-ms": took_ms,
-                }
-                more = [(name.encode(), str(value).encode()) for name, value in told.items()]
-                message["headers"] = [*message["headers"], *more, *fixed]
-            await send(message)
-
-        exchange = Exchange(scope, receive, respond, self._settings)
-        span = tracing.begin(self._tracer, visit)
+        fixed = guard.answer_headers(fields, self._settings)
+        exchange = Exchange(scope, receive, send, self._settings, visit, fields, fixed)
+        span = tracing.begin(tracing.tracer(), visit)
         self._metrics.begin()
         try:
-            await self._enter(scope, receive, respond, exchange, visit)
+            await self._enter(scope, receive, send, exchange, visit)
         except ClientLeft:
             visit.code = "client_left"
         finally:
@@ -198,14 +186,16 @@ class Gateway:
         """Past the guard to the route; a failure is answered with its status. Raises: ClientLeft."""
         headers: Sequence[tuple[str, str]] = ()
         try:
-            preflight = guard.check(scope, hosts=self._hosts, settings=self._settings)
+            preflight = guard.check(scope, exchange.fields, hosts=self._hosts, settings=self._settings)
             if preflight is not None:
                 visit.route = "preflight"
                 await exchange.whole(204, b"", preflight)
                 return
             # With an "app", Starlette's router raises for an unknown route, and leaves the answer to us.
             inner = {**scope, "app": self, "flowgpt.visit": visit, "flowgpt.exchange": exchange}
-            await self._router(inner, receive, send)
+            is_question = scope["method"] == "POST" and not scope.get("root_path")
+            route = self._questions.get(scope["path"], self._router) if is_question else self._router
+            await route(inner, receive, send)
             return
         except ClientLeft:
             raise
@@ -240,7 +230,7 @@ class Gateway:
         """What costs something: it is admitted before its body is waited for."""
 
         async def admitted(scope: Scope, exchange: Exchange, visit: Visit) -> None:
-            guard.check_json(scope["headers"])
+            guard.check_json(exchange.fields)
             with self.service.admitted(visit.owner):
                 await act(scope, exchange, visit)
 
@@ -317,9 +307,6 @@ class Gateway:
     async def _show_metrics(self, scope: Scope, exchange: Exchange, visit: Visit) -> None:
         body, content_type = self._metrics.render()
         await exchange.whole(200, body, content_type=content_type)
-
-
-TRACES = (b"x-request-id", b"traceparent")
 
 
 async def _nothing(encoder: Encoder) -> None:

@@ -9,21 +9,20 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from ..addresses import Secret
 from ..errors import StoreError
 from ..store import Store
 from .failures import Refusal
+from .guard import Fields
 
 IN_QUERY = {"access_token", "api-key", "api_key", "apikey", "authorization", "key", "x-api-key"}
 """What programs call a key in a query string, where proxies, histories and logs would show it."""
 
 BARE = re.compile(r"(.+)")
 BEARER = re.compile(r"bearer +(.+)", re.IGNORECASE)
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 def new_key() -> str:
@@ -43,18 +42,19 @@ class Auth:
         self._store = None if insecure_no_auth else store
         self._asks = bool(self._store and self._store.keys())
 
-    def owner(self, headers: Headers, query: bytes) -> str:
+    def owner(self, fields: Fields, query: bytes) -> str:
         """The name of the request's key; "" where no key is asked for, since none exists.
 
         Once there was a key it always asks for one: revoking the last one locks, and does not open.
         Raises: Refusal: 401 for no key, a wrong one, or one in the URL; 400 for two; 503 when the keys cannot be read.
         """
-        _check_query(query)
+        if query:
+            _check_query(query)
         if self._store is None:
             return ""
         keys = self._keys(self._store)
         self._asks = self._asks or bool(keys)
-        return _owner(keys, _presented(headers)) if self._asks else ""
+        return _owner(keys, _presented(fields)) if self._asks else ""
 
     def check(self) -> None:
         """Whether it can be told who may come in. Raises: Refusal 503."""
@@ -80,14 +80,13 @@ def _owner(keys: Mapping[str, str], presented: Secret) -> str:
     return owner
 
 
-def _presented(headers: Headers) -> Secret:
+def _presented(fields: Fields) -> Secret:
     """The one key of a request, or "". Raises: Refusal, 400 where programs on the way could each see another (K8)."""
     keys: set[str] = set()
-    for header in (b"authorization", b"x-api-key"):
-        values = [value.decode("latin-1").strip() for name, value in headers if name.lower() == header]
+    for header, form in ((b"authorization", BEARER), (b"x-api-key", BARE)):
+        values = fields.get(header, ())
         if len(values) > 1:
             raise Refusal(400, "ambiguous_api_key", f"the header {header.decode()} came {len(values)} times")
-        form = BEARER if header == b"authorization" else BARE
         keys |= {Secret(found[1]) for value in values if (found := form.fullmatch(value))}
     if len(keys) > 1:
         raise Refusal(400, "ambiguous_api_key", "the headers authorization and x-api-key have different keys")

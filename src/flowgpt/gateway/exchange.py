@@ -7,13 +7,16 @@ A client that leaves its answer unread for `write_s` is dropped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from starlette.types import Receive, Scope, Send
 
 from ..serving import TRANSPORT
 from .failures import Refusal
+from .guard import Fields
 from .settings import Settings
+from .visit import Visit
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream; charset=utf-8"
@@ -22,29 +25,51 @@ PIECE_BYTES = 64 * 1024
 
 HEARTBEAT = b": heartbeat\n\n"
 
+LOOK_S = 0.1
+"""How long an answer is under way before somebody waits for its client to leave: most refusals and many answers are
+over by then, and need no task for it."""
+
 Headers = Sequence[tuple[str, str]]
 
 
 class Exchange:
-    """The answer to one request. `started`: its head has left."""
+    """The answer to one request. `fields`: the request's headers. `fixed`: what its answer carries in any case.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
+    `started`: its head has left.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        settings: Settings,
+        visit: Visit,
+        fields: Fields,
+        fixed: Sequence[tuple[bytes, bytes]],
+    ) -> None:
         self.started = False
+        self.fields = fields
         self._scope = scope
         self._receive = receive
         self._send = send
         self._settings = settings
+        self._visit = visit
+        self._fixed = fixed
+        self._loop = asyncio.get_running_loop()
         self._headers: Headers = ()
         self._writing = asyncio.Lock()
         self._ended = False
         self._last_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def body(self, limit_bytes: int) -> bytes:
         """The request's body. Raises: Refusal 400, 408, 413; ClientLeft."""
-        given = dict(self._scope["headers"]).get(b"content-length", b"0")
-        if not (given.isdigit() and len(given) < 20):
+        given = self.fields.get(b"content-length", ("0",))[-1]
+        if not (given.isdecimal() and given.isascii() and len(given) < 20):
             raise Refusal(400, "invalid_request", "content-length must be a number", headers=CLOSE)
         if int(given) > limit_bytes:
             raise _too_large(limit_bytes)
@@ -64,18 +89,29 @@ class Exchange:
             words = f"the body took more than {self._settings.body_s:g} s"
             raise Refusal(408, "request_timeout", words, headers=CLOSE) from None
 
-    async def left(self) -> None:
-        """Wait until the client has left: closed, reset or half-closed, which HTTP servers cannot tell apart (I7)."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def watch(self, left: Callable[[], None]) -> None:
+        """Soon, and until it is closed: call `left` once the client has left.
+
+        Closed, reset or half-closed, which HTTP servers cannot tell apart (I7).
+        """
+
+        async def look() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            left()
+
+        def begin() -> None:
+            self._looking = self._loop.create_task(look())
+
+        self._look = self._loop.call_later(LOOK_S, begin)
 
     async def whole(self, status: int, body: bytes, headers: Headers = (), *, content_type: str = JSON) -> None:
         """Send an answer that is no stream."""
-        self.close()  # a beat may be about to begin a stream
+        self._be_still()  # a beat may be about to begin a stream
         self.started = True
         length = [("content-length", str(len(body)))]
         async with self._writing:
-            self._last_s = asyncio.get_running_loop().time()
+            self._last_s = self._loop.time()
             self._watch(self._settings.write_s)
             await self._head(status, content_type, [*length, *headers])
             body = b"" if self._scope["method"] == "HEAD" else body
@@ -83,12 +119,12 @@ class Exchange:
                 end = start + PIECE_BYTES
                 message = {"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)}
                 await self._send(message)
-                self._last_s = asyncio.get_running_loop().time()
+                self._last_s = self._loop.time()
 
     def hold(self, headers: Headers) -> None:
         """An event stream is to come, with these headers: from now on silence is watched."""
         self._headers = headers
-        self._last_s = asyncio.get_running_loop().time()
+        self._last_s = self._loop.time()
         self._watch(self._settings.hold_s)
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
@@ -97,34 +133,50 @@ class Exchange:
             if self._ended:  # a beat, which the last piece has overtaken
                 return
             self._ended = not more
-            self._last_s = asyncio.get_running_loop().time()
+            self._last_s = self._loop.time()
             if not self.started:
                 self.started = True
                 await self._head(200, EVENT_STREAM, self._headers)
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
-            self._last_s = asyncio.get_running_loop().time()
+            self._last_s = self._loop.time()
 
     def close(self) -> None:
-        """Nothing more is sent."""
+        """Nothing more is sent, and nobody is waited for."""
+        self._be_still()
+        if self._look is not None:
+            self._look.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _be_still(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._beat is not None:
             self._beat.cancel()
 
-    async def _head(self, status: int, content_type: str, headers: Iterable[tuple[str, str]]) -> None:
-        fields = [("content-type", content_type), *headers]
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
-        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+    async def _head(self, status: int, content_type: str, headers: Headers) -> None:
+        visit = self._visit
+        visit.status = status
+        request_id = visit.request_id.encode()
+        took_ms = round((time.monotonic() - visit.started_s) * 1000)
+        fields = [
+            (b"content-type", content_type.encode()),
+            *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+            (b"x-request-id", request_id),
+            (b"request-id", request_id),
+            (b"openai-processing-ms", b"%d" % took_ms),
+            *self._fixed,
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
     def _watch(self, due_s: float) -> None:
         """Look again when something may be due, and not later than what may be due by then otherwise."""
         due_s = min(due_s, self._settings.heartbeat_s, self._settings.write_s)
-        self._timer = asyncio.get_running_loop().call_later(due_s, self._tick)
+        self._timer = self._loop.call_later(due_s, self._tick)
 
     def _tick(self) -> None:
         """The stream's one timer: it beats when nothing was sent for a while, and drops who does not read."""
-        loop = asyncio.get_running_loop()
-        silent_s = loop.time() - self._last_s
+        silent_s = self._loop.time() - self._last_s
         patience_s = self._settings.heartbeat_s if self.started else self._settings.hold_s
         if self._writing.locked():
             patience_s = self._settings.write_s
@@ -132,7 +184,7 @@ class Exchange:
                 self.abort()
                 return
         elif silent_s >= patience_s:
-            self._beat = loop.create_task(self.write(HEARTBEAT))
+            self._beat = self._loop.create_task(self.write(HEARTBEAT))
             silent_s, patience_s = 0.0, self._settings.heartbeat_s
         self._watch(patience_s - silent_s)
 

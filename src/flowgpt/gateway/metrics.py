@@ -8,7 +8,8 @@ client library reads it, `--workers` sets it) the figures are those of all worke
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+import functools
+from collections.abc import Callable, Collection
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -49,11 +50,13 @@ class Metrics:
         self._request_s = self._histogram("request_seconds", "From a request's head to its answer's end.", "route")
         self._first_text_s = self._histogram("first_text_seconds", "From a request's head to its first text.", "model")
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(f"flowgpt_gateway_{name}", words, labels, registry=self._registry)
+    def _counter(self, name: str, words: str, *labels: str) -> Callable[..., Counter]:
+        """A counter, by the values of its labels: remembered, since they are few, and finding it is what costs."""
+        return functools.cache(Counter(f"flowgpt_gateway_{name}", words, labels, registry=self._registry).labels)
 
-    def _histogram(self, name: str, words: str, *labels: str) -> Histogram:
-        return Histogram(f"flowgpt_gateway_{name}", words, labels, registry=self._registry, buckets=SECONDS)
+    def _histogram(self, name: str, words: str, *labels: str) -> Callable[..., Histogram]:
+        name = f"flowgpt_gateway_{name}"
+        return functools.cache(Histogram(name, words, labels, registry=self._registry, buckets=SECONDS).labels)
 
     def begin(self) -> None:
         """A request has come."""
@@ -67,20 +70,20 @@ class Metrics:
             self._count(visit)
 
     def _count(self, visit: Visit) -> None:
-        self._requests.labels(visit.route, visit.status or 0).inc()
+        self._requests(visit.route, visit.status or 0).inc()
         if visit.total_s is not None:
-            self._request_s.labels(visit.route).observe(visit.total_s)
+            self._request_s(visit.route).observe(visit.total_s)
         if visit.code is not None:
-            self._failures.labels(visit.route, self._bounded(visit.code)).inc()
+            self._failures(visit.route, self._bounded(visit.code)).inc()
         for name in visit.ignored:
-            self._parameters.labels(name if name in PARAMETERS else OTHER).inc()
+            self._parameters(name if name in PARAMETERS else OTHER).inc()
         if visit.attempts:
             model = visit.model if visit.model in self._models else OTHER
-            self._attempts.labels(model).inc(visit.attempts)
-            self._texts.labels(model).inc(visit.texts)
-            self._characters.labels(model).inc(visit.characters)
+            self._attempts(model).inc(visit.attempts)
+            self._texts(model).inc(visit.texts)
+            self._characters(model).inc(visit.characters)
             if visit.first_text_s is not None:
-                self._first_text_s.labels(model).observe(visit.first_text_s)
+                self._first_text_s(model).observe(visit.first_text_s)
 
     def _bounded(self, code: str) -> str:
         """The code; "other" once there are too many: a provider may bring its own."""

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,8 +32,6 @@ from .visit import Visit
 Finish = Callable[[Encoder], Awaitable[None]]
 """What is to be done with an answer that has ended, before its client learns of the end."""
 
-Pieces = AsyncGenerator[tuple[int, Sequence[Piece]]]
-
 
 class Service:
     """Answers questions from one provider. `draining`: new ones are refused. `under_way`: requests being answered.
@@ -48,7 +46,7 @@ class Service:
         self._settings = settings
         self._options = options
         self._admission = Admission(settings.max_streams, settings.max_streams_per_key, settings.requests_per_minute)
-        self._works: set[asyncio.Task[None]] = set()
+        self._ends: set[Callable[[Exception], None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         for name in {"", *settings.model_names.values(), settings.any_model}:
@@ -61,8 +59,8 @@ class Service:
     def cut(self) -> None:
         """End every answer that is under way: with an error frame, or a status where no head has left."""
         self.draining = True
-        for work in self._works:
-            work.cancel()
+        for end in self._ends:
+            end(_shutting_down())
 
     async def wait_until_idle(self) -> None:
         """Until no request is being answered."""
@@ -104,6 +102,7 @@ class Service:
                     messages,
                     functools.partial(again, index),
                     answer.stages(ask, _new_id, rules, hold=not visit.stream),
+                    index=index,
                 )
                 for index, reply in enumerate([*replies])
             ]
@@ -169,22 +168,25 @@ class Service:
 
     async def _while_wanted(self, exchange: Exchange, sending: Coroutine[Any, Any, None]) -> None:
         """Until it is sent, or nobody wants it any more. Raises: ClientLeft; ServiceUnavailableError when cut."""
-        work, left = asyncio.create_task(sending), asyncio.create_task(exchange.left())
-        self._works.add(work)
+        ended: list[Exception] = []
+        scope = asyncio.timeout(None)
+
+        def end(reason: Exception) -> None:
+            if not ended:
+                ended.append(reason)
+                scope.reschedule(0)
+
+        self._ends.add(end)
+        exchange.watch(lambda: end(ClientLeft()))
         try:
-            await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
-            gone = left.done()
+            async with scope:
+                await sending
+        except TimeoutError:
+            if not ended:
+                raise
+            raise ended[0] from None
         finally:
-            self._works.discard(work)
-            work.cancel()
-            left.cancel()
-            await asyncio.gather(work, left, return_exceptions=True)
-        if not work.cancelled():
-            work.result()
-        elif gone:
-            raise ClientLeft
-        else:
-            raise _shutting_down()
+            self._ends.discard(end)
 
 
 def _new_id(prefix: str) -> str:
@@ -198,7 +200,7 @@ def _who(replies: Sequence[Reply]) -> str:
 
 async def _streamed(
     encoder: Callable[[], Encoder],
-    pieces: Pieces,
+    pieces: answer.Pieces,
     exchange: Exchange,
     headers: Sequence[tuple[str, str]],
     visit: Visit,
@@ -227,7 +229,7 @@ async def _streamed(
 
 async def _whole(
     encoder: Callable[[], Encoder],
-    pieces: Pieces,
+    pieces: answer.Pieces,
     exchange: Exchange,
     headers: Sequence[tuple[str, str]],
     visit: Visit,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import socket
 import sys
@@ -86,10 +87,12 @@ def run(
             hear()
 
     async def serve() -> None:
-        listener = serving.Listener(_problem, head_s=head_s, limit_connections=_limit_connections())
+        listener = serving.Listener(_problem, head_s=head_s, limit_connections=_limit_connections(), gathers=True)
         async with serving.listening(app, listening_socket, listener):
             if is_worker:
                 serving.read_stdin(hear_supervisor)
+            gc.freeze()  # what was loaded so far stays: the collector need not walk through it again and again,
+            gc.set_threshold(10_000)  # nor after each request: what one leaves has hardly a cycle
             ready()
             await draining.wait()
             app.drain()

@@ -1,17 +1,29 @@
 """Traces, for those who install `flowgpt[otel]`: a span for each question, in OpenTelemetry's GenAI conventions.
 
 Only the API package is used: whether and where spans go is its configuration's (OTEL_* variables, read by the SDK, as
-under `opentelemetry-instrument flowgpt serve`). Without the package there is nothing and no cost. What was asked and
-answered is never recorded (K3). Source: OpenTelemetry's semantic conventions, "GenAI spans".
+under `opentelemetry-instrument flowgpt serve`). Without the package, and without a provider of spans, there is nothing
+and no cost. What was asked and answered is never recorded (K3). Source: OpenTelemetry's semantic conventions, "GenAI
+spans".
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any, NamedTuple
 
 from ..formats.estimate import tokens
 from ..version import __version__
 from .visit import Visit
+
+context: Any = None
+trace: Any = None
+propagator: Any = None
+with contextlib.suppress(ImportError):
+    from opentelemetry import context, trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    propagator = TraceContextTextMapPropagator()
 
 LIMIT_MODEL = 100
 """How much of the asked model's name is recorded: it is what a client wrote."""
@@ -25,23 +37,22 @@ class Span(NamedTuple):
 
 
 def tracer() -> Any | None:
-    """OpenTelemetry's tracer, or None where its API is not installed."""
-    try:
-        from opentelemetry import trace
-    except ImportError:
-        return None
-    return trace.get_tracer("flowgpt.gateway", __version__)
+    """OpenTelemetry's tracer, or None where its API is not installed or nobody has said where spans go."""
+    provider = trace and trace.get_tracer_provider()
+    return None if provider is None or isinstance(provider, trace.ProxyTracerProvider) else _tracer(provider)
+
+
+@functools.cache  # there is one provider in a process
+def _tracer(provider: Any) -> Any:
+    return provider.get_tracer("flowgpt.gateway", __version__)
 
 
 def begin(tracer: Any | None, visit: Visit) -> Span | None:
     """Open the request's span, below its `traceparent`; what the request causes is below it. Questions are POSTs."""
     if tracer is None or visit.method != "POST":
         return None
-    from opentelemetry import context, trace
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
     carrier = {"traceparent": visit.traceparent} if visit.traceparent else {}
-    parent = TraceContextTextMapPropagator().extract(carrier)
+    parent = propagator.extract(carrier)
     span = tracer.start_span("POST", context=parent, kind=trace.SpanKind.SERVER)
     return Span(span, context.attach(trace.set_span_in_context(span, parent)))
 
@@ -50,8 +61,6 @@ def end(begun: Span | None, visit: Visit) -> None:
     """Close the span with what came of the request."""
     if begun is None:
         return
-    from opentelemetry import context, trace
-
     span, token = begun
     context.detach(token)
     span.set_attributes({name: value for name, value in _attributes(visit).items() if value not in (None, "")})

@@ -6,6 +6,7 @@ What is answered is the application's affair, and the words of a refusal the ser
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
@@ -30,6 +31,9 @@ was refused may stay to read why."""
 PIECE_BYTES = 4096
 """How much is parsed at once: so exact is the count of a head's bytes."""
 
+GATHER_BYTES = 64 * 1024
+"""How much of an answer is gathered at most: from then on a client that does not read must be noticed."""
+
 STOP_S = 5.0
 """How long an application may take to end when its listener does."""
 
@@ -37,9 +41,10 @@ STOP_S = 5.0
 class Listener(ServerState):
     """One listening socket and what is open on it: uvicorn's `connections`, and the `tasks` that answer.
 
-    `problem`: a refusal's JSON body, from its status and words. `leaving`: answers tell their clients to come here no
-    more. At its end, `patience_s`: how long the clients may take to read what was written to them; `stop_s`: how long
-    the application may take when they have been broken off.
+    `problem`: a refusal's JSON body, from its status and words. `gathers`: what an application sends in one turn of the
+    loop leaves in one write. `leaving`: answers tell their clients to come here no more. At its end, `patience_s`: how
+    long the clients may take to read what was written to them; `stop_s`: how long the application may take when they
+    have been broken off.
     """
 
     def __init__(
@@ -48,9 +53,11 @@ class Listener(ServerState):
         *,
         head_s: float = HEAD_S,
         limit_connections: int | None = None,
+        gathers: bool = False,
     ) -> None:
         super().__init__()
         self.problem = problem
+        self.gathers = gathers
         self.head_s = head_s
         self.limit_connections = limit_connections
         self.leaving = False
@@ -58,10 +65,14 @@ class Listener(ServerState):
         self.stop_s = STOP_S
         self.empty = asyncio.Event()
         self.empty.set()
+        self._date_s, self._date = 0, b""
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Those of every answer that begins now."""
-        dated = [(b"date", formatdate(usegmt=True).encode())]
+        now_s = int(time.time())
+        if now_s != self._date_s:
+            self._date_s, self._date = now_s, formatdate(now_s, usegmt=True).encode()
+        dated = [(b"date", self._date)]
         return [*dated, (b"connection", b"close")] if self.leaving else dated
 
 
@@ -80,6 +91,8 @@ class Connection(HttpToolsProtocol):
         self._reading: Literal["nothing", "head", "body"] = "nothing"
         self._head_bytes = 0
         self._unread_bytes = 0
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._deaf = self._is_too_many = False
 
@@ -93,6 +106,7 @@ class Connection(HttpToolsProtocol):
         self._start_timer(self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._unsent.clear()
         self._stop_timer()
         self._unset_keepalive_if_required()
         self._disconnect()
@@ -175,7 +189,22 @@ class Connection(HttpToolsProtocol):
     # --- what goes out: the transport of an answer, as uvicorn's cycle uses it --------------------------------------
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        """uvicorn writes a head, each piece and an end by themselves: as many system calls, and packets."""
+        if not self.server_state.gathers:
+            self.transport.write(data)
+            return
+        if not self._unsent:
+            self.loop.call_soon(self._send_gathered)
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes >= GATHER_BYTES:
+            self._send_gathered()
+
+    def _send_gathered(self) -> None:
+        if self._unsent:
+            self.transport.write(b"".join(self._unsent))
+            self._unsent.clear()
+            self._unsent_bytes = 0
 
     def is_closing(self) -> bool:
         return self._deaf or self.transport.is_closing()
@@ -186,6 +215,7 @@ class Connection(HttpToolsProtocol):
         Closing on what the client still sends is a reset, which takes the answer along; and a client that reads nothing
         would keep a closing connection for ever.
         """
+        self._send_gathered()
         if self._reading != "nothing" or self.transport.get_write_buffer_size():
             self._linger()
         else:
@@ -195,6 +225,10 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._reading == "body" and self._is_answered():  # nobody wants the rest
             self.close()
+
+    def shutdown(self) -> None:
+        self._send_gathered()
+        super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         self.close()
@@ -211,6 +245,7 @@ class Connection(HttpToolsProtocol):
         """Answer what never reaches the application, unless another answer is under way, and close."""
         if self.is_closing():
             return
+        self._send_gathered()
         if not any(cycle.response_started and not cycle.response_complete for cycle in self._unanswered):
             body = self.server_state.problem(status, words)
             head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"

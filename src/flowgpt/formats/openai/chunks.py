@@ -68,7 +68,7 @@ class ChunkEncoder:
         return _json(self._answer.completion(*answers))
 
     def _frames(self, chunks: Iterable[Value]) -> bytes:
-        return b"".join(sse.encode(self._encoded(chunk)) for chunk in chunks)
+        return b"".join([sse.encode(self._encoded(chunk)) for chunk in chunks])
 
     def _encoded(self, chunk: Value) -> bytes:
         """The chunk; `usage` is not even null when nobody asked for it."""
