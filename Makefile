@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow test-variants test-clients fix bench load soak crash fuzz lock clean
+.PHONY: help install demo check test test-slow test-variants test-clients fix bench bench-peers load soak crash fuzz lock clean
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,11 @@ $(VENV)/installed: requirements-dev.txt pyproject.toml
 demo: install ## ask a question: over real HTTP, in FlowGPT's protocol, to the embedded server
 	@$(BIN)/flowgpt --base-url embedded --verbose --system "You are brief." "What travels through this demo?"
 
-check: install ## formatting, lint, types, and what is known against the dependencies (AUDIT=strict: or fail)
+check: install ## formatting, lint, types, the hot paths' counts, known faults of the dependencies (AUDIT=strict: or fail)
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+	@$(BIN)/python -m benchmarks.counts
 	@$(BIN)/python -m tests.audit requirements-dev.txt
 
 test: install ## the test suite, but what is slow
@@ -77,8 +78,23 @@ fix: install ## format, and mend what the linter can mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: install ## measure: ratios against a floor and a peer, in one run
+bench: install ## measure beside floors, into benchmarks/RESULTS.md (10 min; benchmarks/README.md)
 	@$(BIN)/python -m benchmarks
+
+PORTKEY := benchmarks/peers/node/node_modules/.package-lock.json
+bench-peers: install .venv-peers-g4f/installed .venv-peers-litellm/installed $(PORTKEY) ## measure beside g4f, LiteLLM, OpenAI's SDK, httpx and Portkey (20 min)
+	@$(BIN)/python -m benchmarks.peers
+
+# The peers' environments have no flowgpt in them.
+.venv-peers-%/installed: requirements-peers-%.txt
+	@echo "setting up .venv-peers-$*, once"
+	@$(PYTHON) -m venv .venv-peers-$*
+	@.venv-peers-$*/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
+	@touch $@
+
+$(PORTKEY): benchmarks/peers/node/package.json benchmarks/peers/node/package-lock.json
+	@cd $(dir $<) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 load: install ## 10,000 streams through the library, 2,000 through the gateway, at once; one in 20 fails (1 min)
 	@$(BIN)/python -m load
@@ -95,11 +111,13 @@ FUZZ_S ?= 60
 fuzz: .venv-fuzz/installed ## the parsers under a fuzzer, FUZZ_S seconds in all (docs/fuzzing.md)
 	@.venv-fuzz/bin/python -m fuzz $(FUZZ_S)
 
-lock: ## renew the pinned requirements (needs uv; those of tests/clients/node: by npm install)
+lock: ## renew the pinned requirements (needs uv; those of tests/clients/node and benchmarks/peers/node: by npm install)
 	@for group in dev clients clients-openai2 fuzz; do UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal \
 		--python-version 3.11 --upgrade --generate-hashes --group $$group pyproject.toml \
 		--output-file requirements-$$group.txt || exit; done
+	@for group in peers-g4f peers-litellm; do UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal \
+		--python-version 3.11 --upgrade --generate-hashes --group $$group --output-file requirements-$$group.txt || exit; done
 
 clean: ## remove what the other words made
-	@rm -rf $(VENV) .venv-clients .venv-clients-openai2 .venv-fuzz .fuzz tests/clients/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-clients .venv-clients-openai2 .venv-fuzz .venv-peers-* .fuzz tests/clients/node/node_modules benchmarks/peers/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

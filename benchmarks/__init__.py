@@ -1,5 +1,5 @@
-"""What the library costs, as ratios: the same bytes read by it and by plainer code, in one run on one machine.
+"""What flowgpt costs, beside the least code that could do the same: in one run, on one machine, from the same bytes.
 
-`python -m benchmarks` runs all; each room here is one comparison, or what they share. Figures: README.md beside this.
-A ratio that misses its target is printed as missed; only a wrong result (a text lost, say) makes the run fail.
+`python -m benchmarks` runs every room, with names only those; README.md says what each measures, RESULTS.md what came
+out. A missed target is told, and no failure; a wrong result (a text lost, a stream without its end) ends the run.
 """

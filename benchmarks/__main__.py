@@ -1,47 +1,42 @@
-"""All comparisons, one after the other: `python -m benchmarks`, or some of them by name.
+"""`python -m benchmarks`, or some rooms by name: prints their tables, writes them into RESULTS.md, draws plots.
 
-Exit code 1 when a result is wrong; a missed target is printed, and is no failure: machines differ.
+Exit code 1 when a result is wrong; a missed target is told, and is no failure: machines differ.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-import platform
 import sys
 import tempfile
-from importlib.metadata import version
+import time
 
-from . import decoding, delivery, fleet, replies, startup, streams
+from . import plots, results
 from .figures import WrongResult
 
-ROOMS = {
-    "delivery": delivery,
-    "decoding": decoding,
-    "replies": replies,
-    "streams": streams,
-    "start": startup,
-    "fleet": fleet,
-}
+ROOMS = ("library", "gateway", "instructions", "embedded", "decoding", "batch", "store", "start", "fleet")
 
 
 def main(names: list[str]) -> int:
-    """Run the comparisons of these names, or all. Returns the exit code."""
+    """Run the rooms of these names, or all. Returns the exit code."""
     for name in list(os.environ):
         if name.startswith("FLOWGPT_") or name.lower().endswith("_proxy"):
             del os.environ[name]  # the machine's own settings are not what is compared
-    packages = ", ".join(f"{name} {version(name)}" for name in ("flowgpt", "aiohttp", "msgspec"))
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    print(f"Python {platform.python_version()}, {packages}; {machine}")
-    print("Medians (lowest to highest); a ratio is the median of the rounds' ratios")
     with tempfile.TemporaryDirectory() as home:
         os.environ["FLOWGPT_HOME"] = home
         for name in names or ROOMS:
-            print()
+            machine, began_s = results.machine(), time.monotonic()
             try:
-                ROOMS[name].run()
+                tables = importlib.import_module(f".{name}", __package__).run()
             except WrongResult as wrong:
                 print(f"WRONG: {wrong}", file=sys.stderr)
                 return 1
+            results.write(name, tables, machine=machine)
+            plots.draw(name, tables)
+            print(
+                f"## {name} ({time.monotonic() - began_s:.0f} s)\n", *map(results.render, tables), sep="\n", flush=True
+            )
+            results.missed(tables)
     return 0
 
 

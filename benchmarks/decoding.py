@@ -1,25 +1,29 @@
-"""The decoder alone, without a socket: CPU per text, against `json.loads` line by line over the same bytes."""
+"""The decoder alone, without a socket: CPU per text, beside msgspec line by line and `json.loads` line by line."""
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+
+import msgspec
 
 from flowgpt.messages import Event
 from flowgpt.protocol.events import Decoder, encode
 
-from .figures import expect, in_turn, ratio, show
-from .upstream import texts
+from .clients import texts
+from .figures import Table, expect
+from .floors.request import decode
 
 COUNT = 50_000
 READ_BYTES = 64 * 1024
 
 
-def run() -> None:
-    """Print the comparison. Raises: WrongResult."""
-    print(f"Decoding: {COUNT:,} texts, in reads of {READ_BYTES // 1024} KiB")
-    expected = list(texts(0, COUNT))
+def run() -> list[Table]:
+    """Raises: WrongResult."""
+    table = Table(f"CPU per text, µs: {COUNT:,} texts in reads of {READ_BYTES // 1024} KiB")
+    expected = texts(COUNT)
     body = b"".join(encode(Event("text", text)) for text in expected)
     reads = [body[place : place + READ_BYTES] for place in range(0, len(body), READ_BYTES)]
 
@@ -27,32 +31,27 @@ def run() -> None:
         decoder = Decoder()
         return [text for data in reads for text in decoder.feed(data).texts] + decoder.close().texts
 
-    def split() -> Iterator[list[bytes]]:
-        tail = b""
+    def by_line(read: Callable[[bytes], str]) -> list[str]:
+        found, rest = [], b""
         for data in reads:
-            *lines, tail = (tail + data).split(b"\n")
-            yield [line for line in lines if line]
+            *lines, rest = (rest + data).split(b"\n")
+            found += [read(line) for line in lines if line]
+        return found
 
-    def by_json() -> list[str]:
-        return [json.loads(line)["data"] for lines in split() for line in lines]
+    def sample(run: Callable[[], list[str]]) -> dict[str, float]:
+        began_s = time.process_time()
+        found = run()
+        spent_s = time.process_time() - began_s
+        expect(found == expected, True, "the decoded texts are those that were encoded")
+        return {"µs": spent_s / COUNT * 1e6}
 
-    def sample(decode: Callable[[], Iterable[object]], result: list[str] | None) -> float:
-        started_s = time.process_time()
-        found = list(decode())
-        spent_s = time.process_time() - started_s
-        if result is not None:
-            expect(found, result, f"decoding, {decode.__name__}: the texts are not those that were encoded")
-        return spent_s / COUNT * 1e6
-
-    samples = in_turn(
-        {
-            "ours": lambda: sample(ours, expected),
-            "json": lambda: sample(by_json, expected),
-            "split": lambda: sample(split, None),
-        }
-    )
-    show("flowgpt", samples["ours"], "µs a text")
-    show("json.loads", samples["json"], "µs a text")
-    show("lines split only", samples["split"], "µs a text")
-    ratio("flowgpt ÷ json.loads", samples["ours"], samples["json"])
-    ratio("flowgpt ÷ split only", samples["ours"], samples["split"])
+    variants: dict[str, Callable[[], list[str]]] = {
+        "flowgpt": ours,
+        "floor: msgspec, typed": lambda: by_line(lambda line: decode(line).data),
+        "msgspec, untyped": lambda: by_line(lambda line: msgspec.json.decode(line)["data"]),
+        "json.loads": lambda: by_line(lambda line: json.loads(line)["data"]),
+    }
+    table.measure({name: functools.partial(sample, variant) for name, variant in variants.items()})
+    for name in list(variants)[1:]:
+        table.ratio("µs", "flowgpt", name)
+    return [table]

@@ -17,12 +17,12 @@ from flowgpt.limits.breaker import Breaker
 from flowgpt.limits.pause import Pause
 from flowgpt.limits.retry import Budget, GiveUp, Policy
 
-from .figures import verdict
+from .figures import Claim, Table
 
 REPLY_S = 0.05
 """How long the service takes to answer, or to fail."""
 
-SEEDS = 20
+SEEDS = 5
 
 Fate = Callable[[float, random.Random], FlowGPTError | None]
 """What becomes of an attempt that is sent at that second."""
@@ -201,9 +201,9 @@ def shed(seed: int) -> float:
 STEADY = outage(0, 0)
 
 
-def run(seeds: int = SEEDS) -> None:
-    """Print the figures: the worst of all seeds against the target."""
-    print(f"Fleet: callers of a failing service on a virtual clock, the worst of {seeds} seeds")
+def run(seeds: int = SEEDS) -> list[Table]:
+    """The figures: the worst of all seeds against the target."""
+    table = Table(f"Callers of a failing service on a virtual clock: the worst of {seeds} seeds")
     rows: list[tuple[str, str, Callable[[int], float], float | None]] = [
         ("outage, 100 calls, budget", "sends a call", lambda seed: amplification(100, seed), 1.20),
         ("outage, 1,000 calls, budget", "sends a call", lambda seed: amplification(1000, seed), 1.11),
@@ -222,8 +222,6 @@ def run(seeds: int = SEEDS) -> None:
         ("peak after a pause of 30 s", "× steady", lambda seed: peak(limiting(20, 30), 50, 5, seed), 1.5),
     ]
     for name, unit, figure, most in rows:
-        verdict(name, [max(figure(seed) for seed in range(seeds))], unit, None if most is None else ("≤", most))
-
-
-if __name__ == "__main__":
-    run()
+        worst = max(figure(seed) for seed in range(seeds))
+        table.claims.append(Claim(name, [worst], unit, None if most is None else ("≤", most)))
+    return [table]

@@ -1,0 +1,158 @@
+"""The gateway, beside a relay of thirty lines and a relay of bytes: each a process, with one worker if not said."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from . import servers
+from .figures import Claim, Table
+from .native import Mode, Upstream
+from .servers import Asking
+
+OURS, RELAY, NGINX = "flowgpt, chat", "floor: ASGI relay", "floor: byte relay (nginx)"
+SHORT, SHORT_STREAMS = 20, 500
+TEXTS, LONG_STREAMS = 5_000, 12
+WINDOW_S = 0.5
+RATE = 2_500
+"""Texts a second of all streams together at cadence, however many they are."""
+STREAMS = (1, 100, 1_000, 5_000)
+
+
+@contextmanager
+def asked(upstream: Upstream) -> Iterator[dict[str, Asking]]:
+    """All that are compared, running, and each asked before."""
+    with ExitStack() as stack:
+        nginx = stack.enter_context(servers.nginx(upstream.origin))
+        relay = stack.enter_context(servers.relay(upstream.origin))
+        ours = stack.enter_context(servers.flowgpt(upstream.origin))
+        yield {**({NGINX: nginx} if nginx else {}), RELAY: Asking(relay), **servers.dialects(ours)}
+
+
+def run() -> list[Table]:
+    """Raises: WrongResult."""
+    return [short(), long(), streams(), workers(), memory()]
+
+
+def short() -> Table:
+    """How many short streams, and how long the first text of one takes when nothing else goes on."""
+    table = Table("Streams of 20 texts: over 32 connections, and over one for the time to first text")
+    with Upstream("burst", SHORT) as upstream, asked(upstream) as running:
+
+        def sample(asking: Asking) -> dict[str, float]:
+            (found, cpu_s), (alone, _) = (
+                asking.ask(SHORT, streams=SHORT_STREAMS, connections=connections) for connections in (32, 1)
+            )
+            return {
+                "a second": found.streams / found.seconds,
+                "a CPU second": found.streams / cpu_s,
+                "generator, of a core": found.busy,
+                "first text p50, µs": alone.first_p50_us,
+                "first text p99, µs": alone.first_p99_us,
+            }
+
+        table.measure({name: functools.partial(sample, asking) for name, asking in running.items()})
+    table.ratio("a second", OURS, RELAY, ("≥", 0.8))
+    table.ratio("a CPU second", OURS, RELAY, ("≥", 0.8))
+    floor = NGINX if NGINX in table.cells else RELAY
+    for column, target in (("first text p50, µs", 500), ("first text p99, µs", 3000)):
+        above = [a - b for a, b in zip(table.cells[OURS][column], table.cells[floor][column], strict=True)]
+        table.claims.append(Claim(f"{column}: {OURS} above {floor}", above, "µs", ("≤", target)))
+    table.notes.append(f"upstream: {upstream.busy:.0%} of a core")
+    return table
+
+
+def long() -> Table:
+    """What a text costs."""
+    table = Table("CPU per text, µs")
+    modes: dict[Mode, str] = {"burst": "many in a read", "each": "a write each"}
+    for mode, column in modes.items():
+        with Upstream(mode, TEXTS) as upstream, asked(upstream) as running:
+
+            def sample(asking: Asking, column: str = column) -> dict[str, float]:
+                _, cpu_s = asking.ask(TEXTS, streams=LONG_STREAMS, connections=4)
+                return {column: cpu_s / LONG_STREAMS / TEXTS * 1e6}
+
+            table.measure({name: functools.partial(sample, asking) for name, asking in running.items()})
+        table.notes.append(f"upstream, {mode}: {upstream.busy:.0%} of a core")
+    with Upstream("cadence", 10_000, interval_ms=40) as upstream, asked(upstream) as running:
+
+        def at_cadence(asking: Asking) -> dict[str, float]:
+            with asking.open(100):
+                return {"at 40 ms, 100 streams": _window_us([asking])[0]}
+
+        table.measure({name: functools.partial(at_cadence, asking) for name, asking in running.items()})
+    for column in table.columns:
+        table.ratio(column, OURS, RELAY)
+    table.notes.append("Targets near 1 are judged by instructions: the room `instructions`.")
+    return table
+
+
+def _window_us(asked: list[Asking]) -> list[float]:
+    """CPU of each text in the next WINDOW_S, while RATE texts a second come through each."""
+    before_s, began_s = [one.served.cpu_s() for one in asked], time.monotonic()
+    time.sleep(WINDOW_S)
+    texts = RATE * (time.monotonic() - began_s)
+    return [(one.served.cpu_s() - spent_s) / texts * 1e6 for one, spent_s in zip(asked, before_s, strict=True)]
+
+
+def streams() -> Table:
+    """Whether a text costs the same in a crowd. Both are open and measured at once."""
+    table = Table(f"CPU per text, µs, while so many streams are open: {RATE:,} texts a second of all together")
+    for crowd in STREAMS:
+        kind = Upstream("cadence", 100 + 60 * RATE // crowd, crowd=1, interval_ms=1000 * crowd / RATE)
+        with kind as upstream, asked(upstream) as running, running[RELAY].open(crowd), running[OURS].open(crowd):
+            for _ in range(5):
+                for name, cost in zip((RELAY, OURS), _window_us([running[RELAY], running[OURS]]), strict=True):
+                    table.cells.setdefault(name, {}).setdefault(f"{crowd:,}", []).append(cost)
+        table.notes.append(f"upstream, {crowd:,} streams for each: {upstream.busy:.0%} of a core")
+    for name in (RELAY, OURS):
+        table.growth(name, f"{STREAMS[-1]:,}", f"{STREAMS[0]:,}")
+    return table
+
+
+def workers() -> Table:
+    """What a second process gives."""
+    table = Table("Short streams of 20 texts a second, by one and by two workers, over 64 connections")
+    with Upstream("burst", SHORT) as upstream, ExitStack() as stack:
+        running: dict[tuple[str, int], Asking] = {}
+        for count in (1, 2):
+            running[RELAY, count] = Asking(stack.enter_context(servers.relay(upstream.origin, count)))
+            ours = stack.enter_context(servers.flowgpt(upstream.origin, count))
+            running[OURS, count] = servers.dialects(ours)[OURS]
+
+        def sample(name: str) -> dict[str, float]:
+            return {
+                f"{count}": found.streams / found.seconds
+                for count in (1, 2)
+                for found, _ in [running[name, count].ask(SHORT, streams=2 * SHORT_STREAMS, connections=64)]
+            }
+
+        table.measure({name: functools.partial(sample, name) for name in (RELAY, OURS)})
+    table.growth(RELAY, "2", "1")
+    table.growth(OURS, "2", "1", ("≥", 1.7))
+    table.notes.append(
+        "The generator and the upstream take their share of the same cores: on two, two workers lack it."
+    )
+    return table
+
+
+def memory() -> Table:
+    """What the process takes, and what an open stream takes."""
+    table = Table("Resident memory")
+    with Upstream("hold", SHORT) as upstream:
+        for many in (1_000, 5_000):
+            with asked(upstream) as running:
+
+                def sample(asking: Asking, many: int = many) -> dict[str, float]:
+                    rss = {"after start, MB": asking.served.rss_bytes() / 1e6} if many == 1_000 else {}
+                    return {**rss, f"a stream of {many:,}, KiB": asking.kib_a_stream(many)}
+
+                names = [name for name in (NGINX, RELAY, OURS) if name in running]
+                table.measure({name: functools.partial(sample, running[name]) for name in names}, rounds=1)
+    table.claim("after start, MB", OURS, "MB", ("≤", 60))
+    for many in (1_000, 5_000):
+        table.claim(f"a stream of {many:,}, KiB", OURS, "KiB", ("≤", 40))
+    return table

@@ -1,0 +1,90 @@
+"""What a beginning costs: the import, the command, the gateway up to its first answer; and what is loaded."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import time
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+from tempfile import TemporaryDirectory
+
+from . import servers
+from .figures import Claim, Table, expect
+from .native import Upstream, environment
+from .servers import Asking
+
+LOADED = """
+import sys
+before = set(sys.modules)
+import msgspec
+of_msgspec = set(sys.modules) - before
+from flowgpt import FlowGpt
+new = set(sys.modules) - before
+foreign = {name.partition(".")[0] for name in new - of_msgspec} - sys.stdlib_module_names - {"flowgpt"}
+print(len(new), *sorted(foreign))
+"""
+COMMANDS = {
+    "floor: bare interpreter": ["-c", "pass"],
+    "import asyncio": ["-c", "import asyncio"],
+    "import flowgpt": ["-c", "from flowgpt import FlowGpt"],
+    "import aiohttp": ["-c", "import aiohttp"],
+    "flowgpt --version": ["-m", "flowgpt", "--version"],
+}
+FLOOR = "floor: bare interpreter"
+
+
+def run() -> list[Table]:
+    """Raises: WrongResult, when `import flowgpt` loads a third party's module besides msgspec."""
+    return [commands(), gateway()]
+
+
+def commands() -> Table:
+    """Of fresh interpreters."""
+    table = Table("A fresh interpreter, ms")
+    with TemporaryDirectory() as name:
+        env = environment(Path(name))
+        said = subprocess.run([sys.executable, "-c", LOADED], env=env, check=True, stdout=subprocess.PIPE, text=True)
+        count, *foreign = said.stdout.split()
+        expect(foreign, [], "third parties' modules that `import flowgpt` loads, besides msgspec and what that imports")
+
+        def sample(words: list[str]) -> dict[str, float]:
+            began_s, before = time.monotonic(), getrusage(RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *words], env=env, check=True, stdout=subprocess.DEVNULL)
+            after, lasted_s = getrusage(RUSAGE_CHILDREN), time.monotonic() - began_s
+            cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            return {"until it ends": lasted_s * 1e3, "CPU": cpu_s * 1e3}
+
+        table.measure({row: functools.partial(sample, words) for row, words in COMMANDS.items()}, rounds=11)
+    pairs = zip(table.cells["import flowgpt"]["CPU"], table.cells[FLOOR]["CPU"], strict=True)
+    above = [one - floor for one, floor in pairs]
+    table.claims.append(Claim("CPU: import flowgpt above the bare interpreter", above, "ms", ("≤", 60)))
+    table.claim("CPU", "flowgpt --version", "ms", ("≤", 150))
+    table.ratio("CPU", "import flowgpt", "import aiohttp")
+    table.notes.append("Judged by CPU: an idle machine with the files in its cache takes no longer.")
+    table.notes.append(f"`import flowgpt` loads {count} modules; of third parties only msgspec, and what that imports.")
+    return table
+
+
+def gateway() -> Table:
+    """Of servers, up to the first answer."""
+    table = Table("A server, from its start")
+    with Upstream("burst", 20) as upstream:
+
+        def sample(name: str) -> dict[str, float]:
+            began_s = time.monotonic()
+            served = servers.flowgpt(upstream.origin) if name == "flowgpt serve" else servers.relay(upstream.origin)
+            with served:
+                asking = servers.dialects(served)["flowgpt, chat"] if name == "flowgpt serve" else Asking(served)
+                asking.ask(20, streams=1)
+                answered_ms = (time.monotonic() - began_s) * 1e3
+                return {
+                    "accepts, ms": served.ready_s * 1e3,
+                    "first answer, ms": answered_ms,
+                    "CPU until then, ms": served.cpu_s() * 1e3,
+                    "memory then, MB": served.rss_bytes() / 1e6,
+                }
+
+        table.measure({name: functools.partial(sample, name) for name in ("flowgpt serve", "floor: ASGI relay")})
+    return table
