@@ -18,6 +18,8 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+GROUP = 100
+
 Ask = Callable[[str], AsyncGenerator[str, None]]
 """Asks a question, and gives the texts one by one."""
 
@@ -73,10 +75,12 @@ async def measure(ask: Ask, count: int, streams: int, together: bool, question: 
 
 
 async def hold(ask: Ask, streams: int, question: str) -> None:
-    """Keep streams open until the next line; both are answered by a line."""
-    crowd = Crowd(ask, streams)
-    tasks = [asyncio.create_task(crowd.read(question)) for _ in range(streams)]
-    await crowd.open.wait()
+    """Keep streams open until the next line; both are answered by a line. Opened GROUP by GROUP, as servers.py does."""
+    tasks = []
+    for begun in range(0, streams, GROUP):
+        crowd = Crowd(ask, min(GROUP, streams - begun))
+        tasks += [asyncio.create_task(crowd.read(question)) for _ in range(min(GROUP, streams - begun))]
+        await crowd.open.wait()
     print("{}", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     for task in tasks:

@@ -496,6 +496,7 @@ def test_h1_i6_a_client_may_leave_after_any_byte_of_its_request() -> None:
         assert 1 <= len(server.requests) <= 2
 
 
+@pytest.mark.slow
 def test_i13_a_thousand_cancelled_and_asked_again_at_once_leave_no_upstream_open() -> None:
     """Ten clients are there at each time, and ten answers are being made as soon as the gateway has seen all that."""
     clients = deque[socket.socket]()

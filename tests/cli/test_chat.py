@@ -22,6 +22,8 @@ from flowgpt.store import Store, default_path
 from tests.cli.conftest import Invoke, Start, Write
 from tests.terminal import Terminal
 
+pytestmark = pytest.mark.slow  # nearly each test starts the program
+
 HOSTILE = "A\x1b[2J\x1b]52;c;ZXZpbA==\x07\x1b]8;;http://evil.example\x1b\\B\x9b31m\x07C\b\b\x7f&#x9b;2J&#x202e;\u202eD"
 
 failing = False

@@ -354,6 +354,7 @@ def test_n18_that_the_old_cannot_be_deleted_does_not_mean_that_nothing_is_saved(
 STEPS = st.lists(st.sampled_from(["one", "two", "fail", "cut", "leave", "undo", "fork", "reopen"]), max_size=12)
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_n12_the_store_has_what_was_said_whatever_happens(steps: list[str]) -> None:
     """And whatever was said at any time is still there in the end."""

@@ -10,6 +10,8 @@ import pytest
 from flowgpt import Client, InternalServerError
 from tests.cli.conftest import Invoke, Start
 
+pytestmark = pytest.mark.slow  # each test starts the program
+
 QUESTION = [{"role": "user", "content": "hi"}]
 
 

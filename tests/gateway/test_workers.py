@@ -53,6 +53,8 @@ bound = socket.socket(fileno=int(sys.argv[-1]))
 run(App(), bound, drain_timeout_s=float(sys.argv[1]), ready=lambda: print("ready", flush=True), is_worker=True)
 """
 
+pytestmark = pytest.mark.slow  # each test starts a supervisor and its workers
+
 SUPERVISOR = """
 import json, sys
 from flowgpt import serving

@@ -179,6 +179,7 @@ def test_a19_after_a_storm_of_cancels_no_connection_is_lost(phase: str) -> None:
         upstream.wait_for(lambda: upstream.open == 0)
 
 
+@pytest.mark.slow
 def test_h18_a_thousand_streams_at_once_lose_duplicate_and_reorder_nothing() -> None:
     """All of them are open, with their first text read, before any goes on."""
     count, gate = 1000, Gate()

@@ -28,6 +28,8 @@ from tests.proxies import NAME, ProxyServer
 from tests.transport.calls import Outcome, ask, limits, read
 from tests.upstream import CHUNKED, FIN, HUNG_UP, RST, Gate, Peer, Script, Step, Upstream, answer, chunk, event, reply
 
+pytestmark = pytest.mark.slow  # real proxies, each a program
+
 SCHEMES = ("http", "https", "socks5")
 CREDENTIALS = (PROXY_USER + "@%é", PROXY_PASSWORD + ":@/%#é +")
 """All that percent-encoding is for; no colon in the user name, which Basic authentication cannot carry (RFC 7617)."""
