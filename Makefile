@@ -56,7 +56,7 @@ test-variants: install ## parts of the suite again: without asserts (P3), and wi
 	@PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -W ignore::pytest.PytestConfigWarning \
 		tests/formats tests/providers tests/limits tests/gateway/test_[a-e]*.py tests/gateway/test_service.py \
 		tests/transport/test_stream.py tests/test_client.py tests/test_reply.py
-	@AIOHTTP_NO_EXTENSIONS=1 $(BIN)/python -m pytest -m "" tests/transport tests/embedded/test_responders.py \
+	@AIOHTTP_NO_EXTENSIONS=1 $(BIN)/python -m pytest tests/transport tests/embedded/test_responders.py \
 		$(OTHER_VERDICTS:%=--deselect %)
 
 test-clients: .venv-clients/installed .venv-clients-openai2/installed $(NODE_MODULES) ## real clients against a real gateway (needs Node.js)
