@@ -110,7 +110,6 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith(("FLOWGPT_", "XDG_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)  # to read the world's authorities takes a program 0.1 s
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FLOWGPT_HOME", str(tmp_path / "flowgpt-home"))
     for cached in (config.file._file, config.device._device_id, config.options._warn_unknown):
