@@ -177,6 +177,9 @@ def test_n3_what_came_is_there_after_an_end_at_any_time(server: Server, number: 
         assert terminal.end() == code
         assert terminal.as_before() or number == signal.SIGKILL
     assert kept() == ["u endless", "a It begins.  [interrupted]"]
+    with contextlib.closing(Store()) as store:
+        (conversation,) = store.conversations.list()
+        assert store.conversations.turns(conversation.id)[-1].model == "gpt-3.5-turbo"
     if number != signal.SIGKILL:  # the store is the same, so what goes on is
         return
 

@@ -194,6 +194,17 @@ def test_a_draft_says_how_it_was_asked_for(store: Store, told: list[str]) -> Non
     assert (draft.model, draft.system, draft.parameters["temperature"]) == ("gemini", "Be brief.", 0.2)
 
 
+def test_a_draft_says_who_was_asked_when_no_model_was_named(store: Store, told: list[str]) -> None:
+    with talking(store, told, default_model="gpt-3.5-turbo") as dialogue:
+        texts = dialogue.ask("one")
+        next(texts)
+        assert dialogue.id is not None
+        draft = store.conversations.turns(dialogue.id)[-1]
+        texts.close()
+
+    assert (draft.verdict, draft.model) == ("interrupted", "gpt-3.5-turbo")
+
+
 def test_an_undo_of_nothing_takes_nothing_back(dialogue: Dialogue) -> None:
     dialogue.greet("Hello.")
 

@@ -37,9 +37,9 @@ def talk() -> Iterator[Talk]:
     with (
         contextlib.closing(Store()) as store,
         Client(provider=Echo) as client,
-        contextlib.closing(Dialogue(client, store, tell=print)) as dialogue,
+        contextlib.closing(Dialogue(client, store, tell=print, default_model="default")) as dialogue,
     ):
-        yield Talk(dialogue, client, store, "default")
+        yield Talk(dialogue, client, store)
 
 
 def ask(talk: Talk, question: str) -> None:

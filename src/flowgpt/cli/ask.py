@@ -106,7 +106,7 @@ def command(
             saved(streams.note, wanted=not no_save) as store,
             answering(provider, base_url, proxy, tell=tell) as there,
             Client(provider=there.provider, timeout=timeout, **there.options) as client,
-            contextlib.closing(_dialogue(asked, client, store)) as dialogue,
+            contextlib.closing(_dialogue(asked, client, store, there.default_model)) as dialogue,
         ):
             try:
                 with contextlib.closing(dialogue.ask(asked.text)) as texts:
@@ -138,12 +138,12 @@ def command(
         streams.note(_figures(reply, there.name))
 
 
-def _dialogue(asked: Question, client: Client, store: Store | None) -> Dialogue:
+def _dialogue(asked: Question, client: Client, store: Store | None, default_model: str) -> Dialogue:
     """The conversation that the question belongs to."""
     from .dialogue import Dialogue
 
     how: dict[str, Any] = {"model": asked.model, "system": asked.system, "temperature": asked.temperature}
-    dialogue = Dialogue(client, store, tell=streams.note, **how)
+    dialogue = Dialogue(client, store, tell=streams.note, default_model=default_model, **how)
     if asked.earlier:
         dialogue.resume(*asked.earlier)
     return dialogue

@@ -74,6 +74,7 @@ def talk(
             client,
             store,
             tell=notes.put,
+            default_model=there.default_model,
             model=model or "",
             system=system or "",
             temperature=temperature,
@@ -84,8 +85,7 @@ def talk(
             dialogue.resume(*begun)
         elif greeting:
             dialogue.greet(greeting)
-        default = config.Options.resolve().model or getattr(there.provider, "default_model", "")
-        _converse(Talk(dialogue, client, store, default, view.console(plain=plain), notes), there.name, plain, tell)
+        _converse(Talk(dialogue, client, store, view.console(plain=plain), notes), there.name, plain, tell)
         dialogue.close()
         if dialogue.id and dialogue.turns:
             tell(f"flowgpt: to go on: flowgpt chat --cid {dialogue.id}")

@@ -61,8 +61,8 @@ class Dialogue:
     """One conversation, asked through `client` and kept in `store` (None: not kept), by one thread.
 
     `turns`: what was said. `model`, `system`, `temperature`, `options` (of a call): what the next question is asked
-    with, and may be set at any time between two questions; "" and None are as configured. `reply`: the last one.
-    `tell`: is given one line when the record fails, and when it works again.
+    with, and may be set at any time between two questions; "" and None are as configured. `default_model`: who answers
+    when `model` is "". `reply`: the last one. `tell`: is given one line when the record fails, and when it works again.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Dialogue:
         store: Store | None,
         *,
         tell: Callable[[str], None],
+        default_model: str = "",
         model: str = "",
         system: str = "",
         temperature: float | None = None,
@@ -79,6 +80,7 @@ class Dialogue:
         self.turns: list[Turn] = []
         self.model, self.system, self.temperature = model, system, temperature
         self.options = options or {}
+        self.default_model = default_model
         self.reply: Reply | None = None
         self._client = client
         self._recording = Recording(store, tell) if store else None
@@ -161,7 +163,7 @@ class Dialogue:
 
     def _how(self) -> dict[str, Any]:
         """What an answer tells of how it was asked for."""
-        parameters, model = dict(self.options), self.reply.model if self.reply else self.model
+        parameters, model = dict(self.options), self.reply.model if self.reply else self.model or self.default_model
         if self.temperature is not None:
             parameters["temperature"] = self.temperature
         if self.model not in ("", model):

@@ -29,6 +29,11 @@ class Answering(NamedTuple):
     provider: Provider
     options: dict[str, Any]
 
+    @property
+    def default_model(self) -> str:
+        """The model that answers when none is named; "": the provider does not say."""
+        return config.Options.resolve().model or getattr(self.provider, "default_model", "")
+
 
 def has_providers(names: str | None, base_url: str | None) -> bool:
     """Whether `--provider`, the environment or the file name providers; `--base-url` is FlowGPT there.

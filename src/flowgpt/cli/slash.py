@@ -36,7 +36,7 @@ NONE = "-"
 
 @dataclass(slots=True)
 class Talk:
-    """A chat as its commands see it. `default`: the model that answers when the dialogue names none.
+    """A chat as its commands see it.
 
     `screen`: None where text is plain. `notes`: what the record of it has to tell. `prompted`: whether a person types;
     `editor`: in a prompt that can be filled.
@@ -45,7 +45,6 @@ class Talk:
     dialogue: Dialogue
     client: Client
     store: Store | None
-    default: str = ""
     screen: Console | None = None
     notes: SimpleQueue[str] = field(default_factory=SimpleQueue)
     prompted: bool = False
@@ -54,7 +53,7 @@ class Talk:
     @property
     def model(self) -> str:
         """Who is asked next, as people are told it."""
-        return self.dialogue.model or self.default
+        return self.dialogue.model or self.dialogue.default_model
 
     @property
     def question(self) -> str | None:
