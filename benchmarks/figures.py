@@ -83,6 +83,13 @@ class Table:
         measure = column.partition(", ")[0]
         self.claims.append(Claim(f"{measure}: {above} ÷ {below}", [one / other for one, other in pairs], "×", target))
 
+    def difference(self, column: str, above: str, below: str, unit: str, target: Target | None = None) -> None:
+        """Add the claim of `above - below` in that column, round by round."""
+        pairs = zip(self.cells[above][column], self.cells[below][column], strict=True)
+        self.claims.append(
+            Claim(f"{column}: {above} above {below}", [one - other for one, other in pairs], unit, target)
+        )
+
     def growth(self, row: str, above: str, below: str, target: Target | None = None) -> None:
         """Add the claim of one column ÷ another, in the same row."""
         pairs = zip(self.cells[row][above], self.cells[row][below], strict=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from . import servers
-from .figures import Claim, Table
+from .figures import Table
 from .native import Mode, Upstream
 from .servers import Asking
 
@@ -19,6 +19,9 @@ WINDOW_S = 0.5
 RATE = 2_500
 """Texts a second of all streams together at cadence, however many they are."""
 STREAMS = (1, 100, 1_000, 5_000)
+
+Asked = Callable[[Upstream], AbstractContextManager[Mapping[str, Asking]]]
+"""What is compared, running, given an upstream."""
 
 
 @contextmanager
@@ -38,12 +41,25 @@ def run() -> list[Table]:
 
 def short() -> Table:
     """How many short streams, and how long the first text of one takes when nothing else goes on."""
-    table = Table("Streams of 20 texts: over 32 connections, and over one for the time to first text")
+    title = "Streams of 20 texts: over 32 connections, and over one for the time to first text"
+    table = of_short(title, asked, lambda _: SHORT_STREAMS)
+    table.ratio("a second", OURS, RELAY, ("≥", 0.8))
+    table.ratio("a CPU second", OURS, RELAY, ("≥", 0.8))
+    if NGINX in table.cells:
+        for column, at_most in (("first text p50, µs", 500), ("first text p99, µs", 3000)):
+            table.difference(column, OURS, NGINX, "µs", ("≤", at_most))
+            table.difference(column, RELAY, NGINX, "µs")
+    return table
+
+
+def of_short(title: str, asked: Asked, streams: Callable[[str], int]) -> Table:
+    """Short streams of all that are `asked`, over 32 connections and over one; `streams`: how many of each, by name."""
+    table = Table(title)
     with Upstream("burst", SHORT) as upstream, asked(upstream) as running:
 
-        def sample(asking: Asking) -> dict[str, float]:
+        def sample(asking: Asking, streams: int) -> dict[str, float]:
             (found, cpu_s), (alone, _) = (
-                asking.ask(SHORT, streams=SHORT_STREAMS, connections=connections) for connections in (32, 1)
+                asking.ask(SHORT, streams=streams, connections=connections) for connections in (32, 1)
             )
             return {
                 "a second": found.streams / found.seconds,
@@ -53,30 +69,14 @@ def short() -> Table:
                 "first text p99, µs": alone.first_p99_us,
             }
 
-        table.measure({name: functools.partial(sample, asking) for name, asking in running.items()})
-    table.ratio("a second", OURS, RELAY, ("≥", 0.8))
-    table.ratio("a CPU second", OURS, RELAY, ("≥", 0.8))
-    floor = NGINX if NGINX in table.cells else RELAY
-    for column, target in (("first text p50, µs", 500), ("first text p99, µs", 3000)):
-        above = [a - b for a, b in zip(table.cells[OURS][column], table.cells[floor][column], strict=True)]
-        table.claims.append(Claim(f"{column}: {OURS} above {floor}", above, "µs", ("≤", target)))
+        table.measure({name: functools.partial(sample, one, streams(name)) for name, one in running.items()})
     table.notes.append(f"upstream: {upstream.busy:.0%} of a core")
     return table
 
 
 def long() -> Table:
     """What a text costs."""
-    table = Table("CPU per text, µs")
-    modes: dict[Mode, str] = {"burst": "many in a read", "each": "a write each"}
-    for mode, column in modes.items():
-        with Upstream(mode, TEXTS) as upstream, asked(upstream) as running:
-
-            def sample(asking: Asking, column: str = column) -> dict[str, float]:
-                _, cpu_s = asking.ask(TEXTS, streams=LONG_STREAMS, connections=4)
-                return {column: cpu_s / LONG_STREAMS / TEXTS * 1e6}
-
-            table.measure({name: functools.partial(sample, asking) for name, asking in running.items()})
-        table.notes.append(f"upstream, {mode}: {upstream.busy:.0%} of a core")
+    table = of_long("CPU per text, µs", asked, lambda _: LONG_STREAMS)
     with Upstream("cadence", 10_000, interval_ms=40) as upstream, asked(upstream) as running:
 
         def at_cadence(asking: Asking) -> dict[str, float]:
@@ -87,6 +87,22 @@ def long() -> Table:
     for column in table.columns:
         table.ratio(column, OURS, RELAY)
     table.notes.append("Targets near 1 are judged by instructions: the room `instructions`.")
+    return table
+
+
+def of_long(title: str, asked: Asked, streams: Callable[[str], int]) -> Table:
+    """CPU per text of all that are `asked`; `streams`: how many of each, by name."""
+    table = Table(title)
+    modes: dict[Mode, str] = {"burst": "many in a read", "each": "a write each"}
+    for mode, column in modes.items():
+        with Upstream(mode, TEXTS) as upstream, asked(upstream) as running:
+
+            def sample(asking: Asking, streams: int, column: str = column) -> dict[str, float]:
+                _, cpu_s = asking.ask(TEXTS, streams=streams, connections=4)
+                return {column: cpu_s / streams / TEXTS * 1e6}
+
+            table.measure({name: functools.partial(sample, one, streams(name)) for name, one in running.items()})
+        table.notes.append(f"upstream, {mode}: {upstream.busy:.0%} of a core")
     return table
 
 

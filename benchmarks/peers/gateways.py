@@ -10,12 +10,12 @@ from contextlib import ExitStack, contextmanager
 
 from .. import gateway
 from ..figures import Table
-from ..gateway import NGINX, OURS, RELAY
-from ..native import Mode, Upstream
+from ..gateway import NGINX, OURS, RELAY, SHORT
+from ..native import Upstream
 from ..servers import Asking
 from .table import GATEWAYS, versions
 
-SHORT, TEXTS, HELD = 20, 5_000, 1_000
+HELD = 1_000
 FEW = 50
 """Streams of a peer in a round; ours and the floors, which are quicker, get ten times as many."""
 FLOORS = (NGINX, RELAY)
@@ -40,44 +40,19 @@ def run() -> list[Table]:
 
 def short() -> Table:
     """Short streams, and the first text of one."""
-    table = Table("Gateways: short streams of 20 texts, over 32 connections; and the first text, one stream at a time")
-    with Upstream("burst", SHORT) as upstream, asked(upstream) as running:
-
-        def sample(name: str, asking: Asking) -> dict[str, float]:
-            streams = FEW if name in GATEWAYS else 10 * FEW
-            found, cpu_s = asking.ask(SHORT, streams=streams)
-            alone, _ = asking.ask(SHORT, streams=streams, connections=1)
-            return {
-                "a second": found.streams / found.seconds,
-                "a CPU second": found.streams / cpu_s,
-                "first text p50, µs": alone.first_p50_us,
-                "first text p99, µs": alone.first_p99_us,
-                "generator, of a core": found.busy,
-            }
-
-        table.measure({name: functools.partial(sample, name, asking) for name, asking in running.items()})
+    title = "Gateways: short streams of 20 texts, over 32 connections; and the first text, one stream at a time"
+    table = gateway.of_short(title, asked, lambda name: FEW if name in GATEWAYS else 10 * FEW)
     for peer in GATEWAYS:
         target = AT_LEAST.get(peer)
         table.ratio("a second", OURS, peer, ("≥", target) if target else None)
         table.ratio("a CPU second", OURS, peer)
-    table.notes.append(f"upstream: {upstream.busy:.0%} of a core")
     return table
 
 
 def long() -> Table:
     """What a text costs."""
-    table = Table("Gateways: CPU per text, µs")
-    modes: dict[Mode, str] = {"burst": "many in a read", "each": "a write each"}
-    for mode, column in modes.items():
-        with Upstream(mode, TEXTS) as upstream, asked(upstream) as running:
-
-            def sample(name: str, asking: Asking, column: str = column) -> dict[str, float]:
-                streams = 1 if name in GATEWAYS else 10
-                _, cpu_s = asking.ask(TEXTS, streams=streams, connections=1)
-                return {column: cpu_s / streams / TEXTS * 1e6}
-
-            table.measure({name: functools.partial(sample, name, asking) for name, asking in running.items()})
-        table.notes.append(f"upstream, {mode}: {upstream.busy:.0%} of a core")
+    table = gateway.of_long("Gateways: CPU per text, µs", asked, lambda name: 1 if name in GATEWAYS else 10)
+    for column in table.columns:
         for peer in GATEWAYS:
             table.ratio(column, peer, OURS)
     return table
