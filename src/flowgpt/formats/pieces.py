@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from ..errors import FlowGPTError
 from ..messages import Message
 
 Reason = Literal["stop", "stop_sequence", "length", "tool_calls"]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True):
     """The model wants a tool called. `arguments`: a JSON object, as text."""
 
     id: str
@@ -25,23 +26,20 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The answer's end. `reason`: None when nothing proves that the answer came whole. `sequence`: what stopped it."""
 
     reason: Reason | None = "stop"
     sequence: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """The answer broke off; all that came before it has been handed on."""
 
     error: FlowGPTError
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """Instead of an end, before any other piece has left: ask once more, with these messages behind the others."""
 
     messages: tuple[Message, ...]
@@ -57,8 +55,7 @@ earlier, and is not called again. After an `Again` come the pieces of the next a
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """One message. `calls`: of the assistant. `call_id`: with the role `tool`, which call `text` is the result of."""
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -89,8 +86,7 @@ class JsonOutput:
     param: str | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """A question as every dialect means it. `n`: how many answers.
 
     `tool_choice` "required": at least one of `tools` is called. A choice of none, or of some, leaves only those there.
@@ -109,8 +105,7 @@ class Ask:
     parallel_tool_calls: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What an encoder needs to know of an answer. `new_id`: makes a fresh id with a prefix, as `new_id("call_")`.
 
     `model`: who answers. `created`: Unix seconds.

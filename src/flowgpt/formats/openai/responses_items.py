@@ -6,7 +6,6 @@ Values only. Source: OpenAI's OpenAPI description, InputItem, OutputItem, ItemRe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -210,7 +209,7 @@ def _texts(path: str, content: str | Sequence[InputPart] | None) -> Iterator[str
 
 def _put_calls(turns: list[Turn], calls: list[ToolCall]) -> None:
     if calls and turns and turns[-1].role == "assistant":
-        turns[-1] = replace(turns[-1], calls=tuple(calls))
+        turns[-1] = msgspec.structs.replace(turns[-1], calls=tuple(calls))
     elif calls:
         turns.append(Turn(role="assistant", calls=tuple(calls)))
     calls.clear()
