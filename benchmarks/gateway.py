@@ -164,6 +164,7 @@ def memory() -> Table:
 
                 def sample(asking: Asking, many: int = many) -> dict[str, float]:
                     rss = {"after start, MB": asking.served.rss_bytes() / 1e6} if many == 1_000 else {}
+                    asking.warm_up(SHORT)
                     return {**rss, f"a stream of {many:,}, KiB": asking.kib_a_stream(many)}
 
                 names = [name for name in (NGINX, RELAY, OURS) if name in running]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .floors import request
@@ -48,6 +49,11 @@ class Asking:
             headers=self.headers,
         )
         return found, self.served.cpu_s() - before_s
+
+    def warm_up(self, count: int) -> None:
+        """Some streams that are answered at once, with so many texts each: what a first answer loads is no stream's."""
+        body = json.loads(json.dumps(self.body).replace('"?"', '"warm up"'))
+        replace(self, body=body).ask(count, streams=GROUP // 2)
 
     def open(self, streams: int) -> AbstractContextManager[None]:
         """So many streams, each with its first text, while the block lasts."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -66,8 +64,7 @@ def memory() -> Table:
         def sample(name: str, asking: Asking) -> dict[str, float]:
             found = {"after start, MB": asking.served.rss_bytes() / 1e6}
             if name not in GATEWAYS or GATEWAYS[name].holds:
-                warm = json.loads(json.dumps(asking.body).replace('"?"', '"warm up"'))
-                dataclasses.replace(asking, body=warm).ask(SHORT, streams=FEW)
+                asking.warm_up(SHORT)
                 found[f"a stream of {HELD:,}, KiB"] = asking.kib_a_stream(HELD)
             return found
 
