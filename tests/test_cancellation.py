@@ -467,6 +467,31 @@ def test_i15_nothing_follows_the_last_piece_of_a_stream() -> None:
     assert asyncio.run(main()) == [None, b"last"]
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_what_is_ended_raises_the_first_reason_unless_somebody_cancels_it_too(*, is_cancelled: bool) -> None:
+    async def never(*_: object) -> Any:
+        await asyncio.Event().wait()
+
+    async def main() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        visit = Visit(request_id="req_1", method="POST", started_s=0.0)
+        exchange = Exchange({"method": "POST"}, never, never, Settings(), visit, fields={}, fixed=())
+        exchange.end(LookupError("nothing is under way"))
+        loop = asyncio.get_running_loop()
+        loop.call_soon(exchange.end, LookupError("first"))
+        loop.call_soon(exchange.end, LookupError("second"))
+        if is_cancelled:
+            loop.call_soon(task.cancel)
+        with exchange:
+            await never()
+        return task.cancelling()
+
+    with pytest.raises(asyncio.CancelledError if is_cancelled else LookupError) as raised:
+        asyncio.run(main())
+    assert str(raised.value) == ("" if is_cancelled else "first")
+
+
 # --- real clients of a real gateway ---------------------------------------------------------------------------------
 
 

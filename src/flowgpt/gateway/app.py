@@ -6,8 +6,8 @@ Answers are service.py's. Nothing here parses a dialect, retries, or speaks to a
 from __future__ import annotations
 
 import math
+import os
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -162,7 +162,7 @@ class Gateway:
         fields = guard.fields(scope["headers"])
         asked_id = fields.get(b"x-request-id", ("",))[-1]
         visit = Visit(
-            request_id=asked_id if REQUEST_ID.fullmatch(asked_id) else f"req_{secrets.token_hex(12)}",
+            request_id=asked_id if REQUEST_ID.fullmatch(asked_id) else f"req_{os.urandom(12).hex()}",
             method=scope["method"],
             started_s=time.monotonic(),
             traceparent=fields.get(b"traceparent", (None,))[-1],
@@ -231,8 +231,11 @@ class Gateway:
 
         async def admitted(scope: Scope, exchange: Exchange, visit: Visit) -> None:
             guard.check_json(exchange.fields)
-            with self.service.admitted(visit.owner):
+            self.service.enter(visit.owner)
+            try:
                 await act(scope, exchange, visit)
+            finally:
+                self.service.leave(visit.owner)
 
         return admitted
 

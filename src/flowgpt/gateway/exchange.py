@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -35,8 +36,31 @@ Headers = Sequence[tuple[str, str]]
 class Exchange:
     """The answer to one request. `fields`: the request's headers. `fixed`: what its answer carries in any case.
 
-    `started`: its head has left.
+    `started`: its head has left. A block within it is ended from outside by `end`.
     """
+
+    __slots__ = (
+        "_beat",
+        "_cancelling",
+        "_ended",
+        "_fixed",
+        "_headers",
+        "_last_s",
+        "_look",
+        "_looking",
+        "_loop",
+        "_reason",
+        "_receive",
+        "_scope",
+        "_send",
+        "_settings",
+        "_task",
+        "_timer",
+        "_visit",
+        "_writing",
+        "fields",
+        "started",
+    )
 
     def __init__(
         self,
@@ -65,6 +89,31 @@ class Exchange:
         self._beat: asyncio.Task[None] | None = None
         self._look: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._reason: Exception | None = None
+
+    # --- a block that can be ended: as by asyncio.timeout, which costs more, and cannot say why -----------------------
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        task, self._task = self._task, None
+        if self._reason is None or task is None:
+            return
+        if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:  # nobody else cancelled it too
+            raise self._reason from None
+
+    def end(self, reason: Exception) -> None:
+        """Raise the reason out of the block, when there is one and no other reason was first."""
+        if self._task is not None and self._reason is None:
+            self._reason = reason
+            self._task.cancel()
+
+    # --- what comes from the client ---------------------------------------------------------------------------------
 
     async def body(self, limit_bytes: int) -> bytes:
         """The request's body. Raises: Refusal 400, 408, 413; ClientLeft."""
@@ -73,37 +122,44 @@ class Exchange:
             raise Refusal(400, "invalid_request", "content-length must be a number", headers=CLOSE)
         if int(given) > limit_bytes:
             raise _too_large(limit_bytes)
-        body = bytearray()
+        pieces: list[bytes] = []
+        size_bytes, more = 0, True
+        late = self._loop.call_later(self._settings.body_s, self._body_is_late)
         try:
-            async with asyncio.timeout(self._settings.body_s):
-                while True:
+            with self:
+                while more:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise ClientLeft
-                    body += message.get("body", b"")
-                    if len(body) > limit_bytes:
+                    pieces.append(message.get("body", b""))
+                    size_bytes += len(pieces[-1])
+                    if size_bytes > limit_bytes:
                         raise _too_large(limit_bytes)
-                    if not message.get("more_body", False):
-                        return bytes(body)
-        except TimeoutError:
-            words = f"the body took more than {self._settings.body_s:g} s"
-            raise Refusal(408, "request_timeout", words, headers=CLOSE) from None
+                    more = message.get("more_body", False)
+        finally:
+            late.cancel()
+        return b"".join(pieces)
 
-    def watch(self, left: Callable[[], None]) -> None:
-        """Soon, and until it is closed: call `left` once the client has left.
+    def _body_is_late(self) -> None:
+        words = f"the body took more than {self._settings.body_s:g} s"
+        self.end(Refusal(408, "request_timeout", words, headers=CLOSE))
+
+    def watch(self) -> None:
+        """Soon, and until it is closed: end the block with ClientLeft once the client has left.
 
         Closed, reset or half-closed, which HTTP servers cannot tell apart (I7).
         """
+        self._look = self._loop.call_later(LOOK_S, self._begin_to_look)
 
-        async def look() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            left()
+    def _begin_to_look(self) -> None:
+        self._looking = self._loop.create_task(self._wait_until_left())
 
-        def begin() -> None:
-            self._looking = self._loop.create_task(look())
+    async def _wait_until_left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.end(ClientLeft())
 
-        self._look = self._loop.call_later(LOOK_S, begin)
+    # --- what goes to the client ------------------------------------------------------------------------------------
 
     async def whole(self, status: int, body: bytes, headers: Headers = (), *, content_type: str = JSON) -> None:
         """Send an answer that is no stream."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import secrets
+import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class Service:
         self._settings = settings
         self._options = options
         self._admission = Admission(settings.max_streams, settings.max_streams_per_key, settings.requests_per_minute)
-        self._ends: set[Callable[[Exception], None]] = set()
+        self._wanted: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         for name in {"", *settings.model_names.values(), settings.any_model}:
@@ -59,8 +59,8 @@ class Service:
     def cut(self) -> None:
         """End every answer that is under way: with an error frame, or a status where no head has left."""
         self.draining = True
-        for end in self._ends:
-            end(_shutting_down())
+        for exchange in self._wanted:
+            exchange.end(_shutting_down())
 
     async def wait_until_idle(self) -> None:
         """Until no request is being answered."""
@@ -72,44 +72,17 @@ class Service:
         """Answer one question. Raises: FlowGPTError while no head has left; ClientLeft."""
         visit.requested_model, visit.stream, visit.n = ask.model, bool(read.values.stream), ask.n
         visit.ignored = read.ignored
-        with self._side_by_side(ask, visit.owner):
-            rules = schema.rules(ask)
-            messages = answer.messages(ask)
-            replies = [self.reply(ask, messages) for _ in range(ask.n)]
-            answering = [*replies]
-            created = int(time.time())
-            visit.prompt_characters = characters(messages)
-
-            @functools.cache
-            def encoder() -> Encoder:  # made with the first piece: by then a fallback knows who answers
-                visit.model = _who(answering)
-                facts = Facts(
-                    new_id=_new_id,
-                    created=created,
-                    model=visit.model,
-                    prompt_characters=visit.prompt_characters,
-                )
-                return dialect.encoder(facts, read.values)
-
-            def again(index: int, asked: Sequence[Message]) -> Reply:
-                replies.append(self.reply(ask, asked))
-                answering[index] = replies[-1]
-                return replies[-1]
-
-            answers = [
-                answer.pieces(
-                    reply,
-                    messages,
-                    functools.partial(again, index),
-                    answer.stages(ask, _new_id, rules, hold=not visit.stream),
-                    index=index,
-                )
-                for index, reply in enumerate([*replies])
-            ]
-            send = _streamed if visit.stream else _whole
+        more = ask.n - 1  # answers, which count as one request more
+        if more:
+            self._let_in(visit.owner, more)
+        try:
+            question = _Question(self, dialect, read, ask, visit)
+            self._wanted.add(exchange)
             try:
-                async with contextlib.aclosing(answer.side_by_side(answers)) as pieces:
-                    await self._while_wanted(exchange, send(encoder, pieces, exchange, told(read), visit, finish))
+                async with contextlib.aclosing(question.pieces):
+                    with exchange:
+                        exchange.watch()
+                        await (_streamed if visit.stream else _whole)(question, exchange, finish)
             except ClientLeft:
                 raise
             except Exception as error:
@@ -117,13 +90,13 @@ class Service:
                     raise
                 problem = replace(failures.problem(error), request_id=visit.request_id)
                 visit.code = problem.code
-                await exchange.write(encoder().failure(problem), more=False)
+                await exchange.write(question.encoder().failure(problem), more=False)
             finally:
-                visit.model = visit.model or _who(answering)
-                visit.attempts = sum(reply.attempts for reply in replies)
-                visit.characters = sum(len(reply.text) for reply in replies)
-                for reply in replies:
-                    reply.close()
+                self._wanted.discard(exchange)
+                question.close()
+        finally:
+            if more:
+                self._admission.leave(visit.owner, more)
 
     def reply(self, ask: Ask, messages: Messages) -> Reply:
         """The reply of the model that stands for the asked one; nothing is sent yet. Raises: InvalidRequestError."""
@@ -138,114 +111,141 @@ class Service:
                 raise
         return self._provider.stream(self._settings.any_model, messages, **options)
 
-    @contextlib.contextmanager
-    def admitted(self, owner: str) -> Iterator[None]:
-        """Count a request, with one answer. Raises: ServiceUnavailableError, RateLimitError."""
+    def enter(self, owner: str) -> None:
+        """Count a request, with one answer, until it leaves. Raises: ServiceUnavailableError, RateLimitError."""
         if self.draining:
             raise _shutting_down()
-        if (refused := self._admission.enter(owner, time.monotonic())) is not None:
-            raise refused
+        self._let_in(owner, 1)
         self.under_way += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._admission.leave(owner)
-            self.under_way -= 1
-            if not self.under_way:
-                self._idle.set()
 
-    @contextlib.contextmanager
-    def _side_by_side(self, ask: Ask, owner: str) -> Iterator[None]:
-        """Count the answers beyond the first, as one request more. Raises: as `admitted`."""
-        more = ask.n - 1
-        if more and (refused := self._admission.enter(owner, time.monotonic(), more)) is not None:
+    def leave(self, owner: str) -> None:
+        """The request that has entered is over."""
+        self._admission.leave(owner)
+        self.under_way -= 1
+        if not self.under_way:
+            self._idle.set()
+
+    def _let_in(self, owner: str, answers: int) -> None:
+        """Raises: as `enter`; InvalidRequestError for more answers than there ever are."""
+        if (refused := self._admission.enter(owner, time.monotonic(), answers)) is not None:
             raise refused
-        try:
-            yield
-        finally:
-            self._admission.leave(owner, more)
 
-    async def _while_wanted(self, exchange: Exchange, sending: Coroutine[Any, Any, None]) -> None:
-        """Until it is sent, or nobody wants it any more. Raises: ClientLeft; ServiceUnavailableError when cut."""
-        ended: list[Exception] = []
-        scope = asyncio.timeout(None)
 
-        def end(reason: Exception) -> None:
-            if not ended:
-                ended.append(reason)
-                scope.reschedule(0)
+class _Question:
+    """A question that is being answered: its replies, their pieces, and the encoder of these."""
 
-        self._ends.add(end)
-        exchange.watch(lambda: end(ClientLeft()))
-        try:
-            async with scope:
-                await sending
-        except TimeoutError:
-            if not ended:
-                raise
-            raise ended[0] from None
-        finally:
-            self._ends.discard(end)
+    __slots__ = (
+        "_answering",
+        "_ask",
+        "_created",
+        "_dialect",
+        "_encoder",
+        "_replies",
+        "_service",
+        "pieces",
+        "read",
+        "visit",
+    )
+
+    def __init__(self, service: Service, dialect: Dialect, read: Read[Any], ask: Ask, visit: Visit) -> None:
+        rules = schema.rules(ask)
+        messages = answer.messages(ask)
+        visit.prompt_characters = characters(messages)
+        self.read = read
+        self.visit = visit
+        self._service = service
+        self._dialect = dialect
+        self._ask = ask
+        self._encoder: Encoder | None = None
+        self._replies = [service.reply(ask, messages) for _ in range(ask.n)]
+        self._answering = [*self._replies]
+        self._created = int(time.time())
+        self.pieces = answer.side_by_side(
+            [
+                answer.pieces(
+                    reply,
+                    messages,
+                    functools.partial(self._again, index),
+                    answer.stages(ask, _new_id, rules, hold=not visit.stream),
+                    index=index,
+                )
+                for index, reply in enumerate(self._answering)
+            ]
+        )
+
+    def encoder(self) -> Encoder:
+        """Made with the first piece: by then a fallback knows who answers."""
+        if self._encoder is None:
+            visit = self.visit
+            visit.model = self._who()
+            facts = Facts(
+                new_id=_new_id, created=self._created, model=visit.model, prompt_characters=visit.prompt_characters
+            )
+            self._encoder = self._dialect.encoder(facts, self.read.values)
+        return self._encoder
+
+    def close(self) -> None:
+        """Nothing more is wanted. Notes what there was."""
+        visit = self.visit
+        visit.model = visit.model or self._who()
+        visit.attempts = sum(reply.attempts for reply in self._replies)
+        visit.characters = sum(len(reply.text) for reply in self._replies)
+        for reply in self._replies:
+            reply.close()
+
+    def _again(self, index: int, asked: Sequence[Message]) -> Reply:
+        reply = self._answering[index] = self._service.reply(self._ask, asked)
+        self._replies.append(reply)
+        return reply
+
+    def _who(self) -> str:
+        """The model that answers: that of the first reply that has begun."""
+        return next((reply for reply in self._answering if reply.text), self._answering[0]).model
 
 
 def _new_id(prefix: str) -> str:
-    return prefix + secrets.token_hex(12)
+    return prefix + os.urandom(12).hex()
 
 
-def _who(replies: Sequence[Reply]) -> str:
-    """The model that answers: that of the first reply that has begun."""
-    return next((reply for reply in replies if reply.text), replies[0]).model
-
-
-async def _streamed(
-    encoder: Callable[[], Encoder],
-    pieces: answer.Pieces,
-    exchange: Exchange,
-    headers: Sequence[tuple[str, str]],
-    visit: Visit,
-    finish: Finish,
-) -> None:
+async def _streamed(question: _Question, exchange: Exchange, finish: Finish) -> None:
     """One write for what one read of the upstream brought. Raises: FlowGPTError, after what came before it."""
-    exchange.hold(headers)
-    begun = False
-    open_answers = visit.n
-    async for index, batch in pieces:
+    exchange.hold(told(question.read))
+    encoder: Encoder | None = None
+    open_answers = question.visit.n
+    async for index, batch in question.pieces:
         last = batch[-1]
         if isinstance(last, Failure):
             batch = batch[:-1]
         if batch:
-            data = b"" if begun else encoder().start()
-            data, begun = data + encoder().pieces(batch, index), True
+            data = b""
+            if encoder is None:
+                encoder = question.encoder()
+                data = encoder.start()
+            data += encoder.pieces(batch, index)
             open_answers -= isinstance(last, End)
-            _note(visit, batch)
+            _note(question.visit, batch)
             if not open_answers:
-                data += encoder().end()
-                await finish(encoder())
+                data += encoder.end()
+                await finish(encoder)
             await exchange.write(data, more=open_answers > 0)
         if isinstance(last, Failure):
             raise last.error
 
 
-async def _whole(
-    encoder: Callable[[], Encoder],
-    pieces: answer.Pieces,
-    exchange: Exchange,
-    headers: Sequence[tuple[str, str]],
-    visit: Visit,
-    finish: Finish,
-) -> None:
+async def _whole(question: _Question, exchange: Exchange, finish: Finish) -> None:
     """The stream, folded. Raises: FlowGPTError."""
-    answers: list[list[Piece]] = [[] for _ in range(visit.n)]
-    async for index, batch in pieces:
+    answers: list[list[Piece]] = [[] for _ in range(question.visit.n)]
+    async for index, batch in question.pieces:
         last = batch[-1]
         if isinstance(last, Failure):
             raise last.error
-        _note(visit, batch)
+        _note(question.visit, batch)
         answers[index] += batch
-    body = encoder().whole(answers)
-    await finish(encoder())
-    await exchange.whole(200, body, headers)
+    encoder = question.encoder()
+    body = encoder.whole(answers)
+    await finish(encoder)
+    await exchange.whole(200, body, told(question.read))
 
 
 def _note(visit: Visit, batch: Sequence[Piece]) -> None:
