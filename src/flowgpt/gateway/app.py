@@ -30,7 +30,7 @@ from ..formats.anthropic.request import CountTokensRequest
 from ..formats.estimate import characters
 from ..formats.openai import responses_request
 from ..formats.openai.models import Model, ModelList
-from ..formats.pieces import Encoder, Problem
+from ..formats.pieces import Encoder
 from ..providers import registry
 from ..providers.base import Provider, health
 from ..store import Store
@@ -69,13 +69,15 @@ class Endpoint:
     public: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["flowgpt.visit"]
-        exchange: Exchange = scope["flowgpt.exchange"]
         gateway: Gateway = scope["app"]
+        await self.begin(gateway.auth, scope, scope["flowgpt.exchange"], scope["flowgpt.visit"])
+
+    def begin(self, auth: Auth, scope: Scope, exchange: Exchange, visit: Visit) -> Awaitable[None]:
+        """Ask for a key, and give what is to be awaited. Raises: Refusal."""
         visit.route = self.route
         if not self.public:
-            visit.owner = gateway.auth.owner(exchange.fields, scope["query_string"])
-        await self.act(scope, exchange, visit)
+            visit.owner = auth.owner(exchange.fields, scope["query_string"])
+        return self.act(scope, exchange, visit)
 
 
 def create_app(
@@ -118,7 +120,11 @@ class Gateway:
         self._metrics = Metrics(getattr(provider, "models", ()))
         routes = self._routes()
         self._router = Router(routes, redirect_slashes=False)
-        self._questions = {route.path: route.endpoint for route in routes if route.methods == {"POST"}}
+        self._questions = {
+            route.path: route.endpoint
+            for route in routes
+            if route.methods == {"POST"} and isinstance(route.endpoint, Endpoint)
+        }
 
     def _routes(self) -> list[Route]:
         def route(path: str, name: str, act: Act, *methods: str, public: bool = False) -> Route:
@@ -172,9 +178,11 @@ class Gateway:
         span = tracing.begin(tracing.tracer(), visit)
         self._metrics.begin()
         try:
-            await self._enter(scope, receive, send, exchange, visit)
+            await self._begin(scope, receive, send, exchange, visit)
         except ClientLeft:
             visit.code = "client_left"
+        except Exception as error:
+            await self._fail(error, scope, exchange, visit)
         finally:
             exchange.close()
             visit.total_s = time.monotonic() - visit.started_s
@@ -182,47 +190,41 @@ class Gateway:
             access.write(visit)
             tracing.end(span, visit)
 
-    async def _enter(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, visit: Visit) -> None:
-        """Past the guard to the route; a failure is answered with its status. Raises: ClientLeft."""
-        headers: Sequence[tuple[str, str]] = ()
-        try:
-            preflight = guard.check(scope, exchange.fields, hosts=self._hosts, settings=self._settings)
-            if preflight is not None:
-                visit.route = "preflight"
-                await exchange.whole(204, b"", preflight)
-                return
-            # With an "app", Starlette's router raises for an unknown route, and leaves the answer to us.
-            inner = {**scope, "app": self, "flowgpt.visit": visit, "flowgpt.exchange": exchange}
-            is_question = scope["method"] == "POST" and not scope.get("root_path")
-            route = self._questions.get(scope["path"], self._router) if is_question else self._router
-            await route(inner, receive, send)
-            return
-        except ClientLeft:
-            raise
-        except HTTPException as error:  # the router's own: no such route, or not with this method
+    def _begin(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, visit: Visit) -> Awaitable[None]:
+        """Past the guard to the route: what is to be awaited. Raises: Refusal."""
+        preflight = guard.check(scope, exchange.fields, hosts=self._hosts, settings=self._settings)
+        if preflight is not None:
+            visit.route = "preflight"
+            return exchange.whole(204, b"", preflight)
+        if scope["method"] == "POST" and not scope.get("root_path"):
+            question = self._questions.get(scope["path"])
+            if question is not None:
+                return question.begin(self.auth, scope, exchange, visit)
+        # With an "app", Starlette's router raises for an unknown route, and leaves the answer to us.
+        inner = {**scope, "app": self, "flowgpt.visit": visit, "flowgpt.exchange": exchange}
+        return self._router(inner, receive, send)
+
+    async def _fail(self, error: Exception, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        """Answer a failure with its status."""
+        if isinstance(error, HTTPException):  # the router's own: no such route, or not with this method
             phrase = HTTPStatus(error.status_code).phrase.lower()
-            refusal = Refusal(
-                error.status_code, "unknown_route", f"{scope['method']} {scope['path'][:100]!a}: {phrase}"
-            )
-            problem, headers = refusal.problem, [*(error.headers or {}).items()]
-        except Exception as error:
-            problem, headers = failures.problem(error), getattr(error, "headers", ())
+            words = f"{scope['method']} {scope['path'][:100]!a}: {phrase}"
+            problem = Refusal(error.status_code, "unknown_route", words).problem
+            headers = [*(error.headers or {}).items()]
+        else:
+            problem = failures.problem(error)
+            headers = [*getattr(error, "headers", ())]
         visit.code = problem.code
         if exchange.started:  # a part of an answer is out: what is cut must not look whole
             exchange.abort()
             return
-        await self._refuse(scope["path"], exchange, replace(problem, request_id=visit.request_id), headers)
-
-    async def _refuse(
-        self, path: str, exchange: Exchange, problem: Problem, headers: Sequence[tuple[str, str]]
-    ) -> None:
-        dialect = MESSAGES if "/v1/messages" in path else CHAT
-        more = [*headers]
         if problem.retry_after_s is not None:
-            more.append(("retry-after", str(max(1, math.ceil(problem.retry_after_s)))))
+            headers.append(("retry-after", str(max(1, math.ceil(problem.retry_after_s)))))
         if not problem.retriable:
-            more.append(("x-should-retry", "false"))
-        await exchange.whole(problem.status, msgspec.json.encode(dialect.error(problem)), more)
+            headers.append(("x-should-retry", "false"))
+        dialect = MESSAGES if "/v1/messages" in scope["path"] else CHAT
+        body = dialect.error(replace(problem, request_id=visit.request_id))
+        await exchange.whole(problem.status, msgspec.json.encode(body), headers)
 
     # --- what the routes do --------------------------------------------------------------------------------------
 
