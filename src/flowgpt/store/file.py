@@ -78,12 +78,15 @@ class Connection:
         """Raises: StoreError for whatever goes wrong in SQLite until it is left."""
         if not self._closed:
             self._file.check()
-        with self._lock, _failures(self._file.path):
+        with self._lock:
             if self._closed:
                 raise StoreError("the store is closed")
-            if self._connection is None:
-                self._connection = _open(self._file.path)
-            yield self._connection
+            try:
+                if self._connection is None:
+                    self._connection = _open(self._file.path)
+                yield self._connection
+            except sqlite3.Error as error:
+                raise _failure(self._file.path, error) from None
 
     @contextlib.contextmanager
     def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
@@ -269,11 +272,7 @@ def copy(source: Path, target: Path) -> None:
         words = f"{target} cannot be made: {error.strerror}"
         raise StoreError(words, code="store_read_only", hint="check the folder's permissions") from None
     try:
-        with (
-            _failures(source),
-            contextlib.closing(_connect(source)) as old,
-            contextlib.closing(_connect(target)) as new,
-        ):
+        with contextlib.closing(_connect(source)) as old, contextlib.closing(_connect(target)) as new:
             old.execute("BEGIN")
             counts = _counts(old)  # holds on to this moment; `backup` by itself would wait for a lock without end
             old.backup(new)
@@ -283,8 +282,10 @@ def copy(source: Path, target: Path) -> None:
                 raise StoreError(
                     f"{source}: it is damaged, or no store", code="store_corrupt", hint="use another backup"
                 )
-    except BaseException:
+    except BaseException as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise _failure(source, error) from None
         raise
 
 
@@ -317,16 +318,8 @@ _FAULTS: Mapping[int, tuple[str, str, str]] = {
 """SQLite's result code, extended or primary: our code, words and next step. Any other is a store_error."""
 
 
-@contextlib.contextmanager
-def _failures(path: Path) -> Iterator[None]:
-    """What SQLite raises, as a StoreError about `path`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _failure(path, error) from None
-
-
 def _failure(path: Path, error: sqlite3.Error) -> StoreError:
+    """What SQLite raised, as a StoreError about `path`."""
     number = getattr(error, "sqlite_errorcode", 0)  # missing where Python itself complains
     fault = _FAULTS.get(number) or _FAULTS.get(number & 0xFF)
     if fault is not None:
