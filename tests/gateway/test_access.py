@@ -101,6 +101,13 @@ def test_k4_one_event_is_one_line_of_ascii_whatever_a_client_writes(text: str) -
     assert json.loads(line).get("model", "") == text[: access.LIMIT_MESSAGE]
 
 
+def test_a_line_is_what_the_json_module_writes() -> None:
+    for character in ["", *map(chr, range(0x180)), "\u2028", "\ud800", "\U0001f600"]:
+        facts = {"name": f"a{character}b", "number": 12.3, "count": 10**12, "zero": 0.0, "is_told": True}
+        _, line = access.line(facts).split(",", 1)
+        assert "{" + line == json.dumps(facts, separators=(",", ":"))
+
+
 def test_k4_a_long_name_is_cut(logged: Callable[[], list[str]]) -> None:
     access.write(visited(model="", requested_model="x" * 1_000_000))
 
