@@ -5,11 +5,10 @@ The one record that the access log, the metrics and the traces are made of.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(slots=True, kw_only=True)
-class Visit:
+class Visit(msgspec.Struct, kw_only=True):
     """One request. Times in seconds from its beginning; None for what has not happened.
 
     `route`: one of the gateway's own names, never the raw path. `owner`: the key's name, "" for none.
