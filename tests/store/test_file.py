@@ -86,7 +86,7 @@ def test_n9_a_file_that_cannot_have_wal_now_is_used_without(tmp_path: Path, monk
 
 
 def test_n4_what_is_acknowledged_was_synced(kept: Store) -> None:
-    with kept._file.use() as connection:
+    with kept._file as connection:
         assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
 
 
@@ -110,7 +110,7 @@ def test_n2_a_transaction_is_alone_from_its_first_moment(kept: Store, path: Path
 
 def test_the_wait_for_another_process_is_five_seconds_and_none_for_keys(kept: Store) -> None:
     for connections, wait_ms in ((kept._file, 5000), (kept._keys_file, 0)):
-        with connections.use() as connection:
+        with connections as connection:
             assert connection.execute("PRAGMA busy_timeout").fetchall() == [(wait_ms,)]
 
 

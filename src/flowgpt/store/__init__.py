@@ -97,7 +97,7 @@ class Store:
 
     def response(self, id: str, owner: str, now_s: float) -> StoredResponse | None:  # noqa: A002  # as in OpenAI's API
         """None: there is none, it has expired, or it is somebody else's."""
-        with self._file.use() as connection:
+        with self._file as connection:
             rows = connection.execute(
                 "SELECT * FROM responses WHERE id = ? AND owner = ? AND expires_s > ?", (clean(id), owner, now_s)
             ).fetchall()
@@ -130,7 +130,7 @@ class Store:
     def keys(self) -> Mapping[str, str]:
         """Digest → name of all keys, as of now, in microseconds while nothing changes: fit for each request."""
         try:
-            with self._keys_file.use() as connection:
+            with self._keys_file as connection:
                 [[version]] = connection.execute("PRAGMA data_version").fetchall()
                 if version != self._keys_version:
                     self._keys = dict(connection.execute("SELECT digest, name FROM keys").fetchall())
@@ -145,5 +145,5 @@ class Store:
 
     def key_names(self) -> list[tuple[str, float]]:
         """Name and time of making (Unix seconds) of all keys, by name."""
-        with self._file.use() as connection:
+        with self._file as connection:
             return connection.execute("SELECT name, created_s FROM keys ORDER BY name").fetchall()

@@ -26,7 +26,7 @@ BETWEEN_S = 0.1
 
 
 Database = sqlite3.Connection
-"""What one gets of `Connection.use`: for the signatures of those who may not import sqlite3."""
+"""What one gets of a `Connection`: for the signatures of those who may not import sqlite3."""
 
 
 def default_path() -> Path:
@@ -65,7 +65,10 @@ class File:
 
 
 class Connection:
-    """One connection to the file, for one thread at a time; opened when it is used."""
+    """One connection to the file, for one thread at a time; opened when it is used: `with` gives SQLite's own.
+
+    Raises: StoreError for whatever goes wrong in SQLite until it is left.
+    """
 
     def __init__(self, file: File) -> None:
         self._file = file
@@ -73,25 +76,29 @@ class Connection:
         self._closed = False
         self._connection: sqlite3.Connection | None = None
 
-    @contextlib.contextmanager
-    def use(self) -> Iterator[sqlite3.Connection]:
-        """Raises: StoreError for whatever goes wrong in SQLite until it is left."""
+    def __enter__(self) -> sqlite3.Connection:
         if not self._closed:
             self._file.check()
-        with self._lock:
+        self._lock.acquire()
+        try:
             if self._closed:
                 raise StoreError("the store is closed")
-            try:
-                if self._connection is None:
-                    self._connection = _open(self._file.path)
-                yield self._connection
-            except sqlite3.Error as error:
-                raise _failure(self._file.path, error) from None
+            if self._connection is None:
+                self._connection = _open(self._file.path)
+        except BaseException as error:
+            self.__exit__(None, error)
+            raise
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        self._lock.release()
+        if isinstance(error, sqlite3.Error):
+            raise _failure(self._file.path, error) from None
 
     @contextlib.contextmanager
     def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
         """`synced`: it survives a power cut; False: perhaps not, and only where the file can't be damaged by that."""
-        with self.use() as connection:
+        with self as connection:
             hasty = not synced and _pragma(connection, "journal_mode") == "wal"
             connection.execute(f"PRAGMA synchronous = {'NORMAL' if hasty else 'FULL'}")
             with _transaction(connection):
@@ -99,7 +106,7 @@ class Connection:
 
     def empty_log(self) -> None:
         """What was deleted is not in the WAL either, unless somebody reads just now."""
-        with self.use() as connection:
+        with self as connection:
             _empty_log(connection)
 
     def close(self) -> None:
