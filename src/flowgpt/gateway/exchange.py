@@ -185,7 +185,8 @@ class Exchange:
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send a piece of the stream, after its head; waits for a client that reads slowly."""
-        async with self._writing:
+        await self._writing.acquire()  # `async with` makes two coroutines more
+        try:
             if self._ended:  # a beat, which the last piece has overtaken
                 return
             self._ended = not more
@@ -195,6 +196,8 @@ class Exchange:
                 await self._head(200, EVENT_STREAM, self._headers)
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
             self._last_s = self._loop.time()
+        finally:
+            self._writing.release()
 
     def close(self) -> None:
         """Nothing more is sent, and nobody is waited for."""
