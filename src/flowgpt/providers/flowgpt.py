@@ -7,7 +7,7 @@ Unofficial, by docs/protocol.md; see its section "Status and terms" before point
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -151,7 +151,7 @@ def _chat(asked: Options, prompt: Prompt, model: str) -> transport.Call:
     def headers(now_s: float) -> dict[str, str]:
         bearer = Secret(signing.authorization(asked.api_key))
         return signing.headers(
-            authorization=bearer, timestamp_s=int(now_s), nonce=secrets.token_hex(16), device_id=device_id()
+            authorization=bearer, timestamp_s=int(now_s), nonce=os.urandom(16).hex(), device_id=device_id()
         )
 
     return transport.Call(asked.base_url + request.path, encode(request), headers, Decoder, asked)
