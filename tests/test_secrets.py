@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flowgpt import FlowGpt
+from flowgpt import FlowGpt, OpenAICompatible
 from flowgpt.addresses import Secret, parse_origin, parse_proxy
 from flowgpt.config import Options, Timeouts
 from flowgpt.errors import FlowGPTError, InvalidRequestError
@@ -241,6 +241,30 @@ def test_k1_a_failed_call_shows_none_of_its_secrets(name: str, through: str) -> 
         assert upstream.requests[0].headers["authorization"] == f"Bearer {API_KEY}"
     assert pickle.loads(pickle.dumps(caught.value)).code == caught.value.code
     assert "Traceback" in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("who", ["FlowGPT", "another server"])
+def test_k1_a_call_that_is_given_up_shows_no_key(who: str) -> None:
+    """Its traceback goes through the HTTP client's frames, which hold the headers."""
+    with Upstream([HUNG_UP]) as upstream:
+        if who == "FlowGPT":
+            reply = FlowGpt.stream("", ASKED, base_url=upstream.url, api_key=API_KEY)
+        else:
+            reply = OpenAICompatible(upstream.url, api_key=API_KEY, model="m").stream("", ASKED)
+
+        async def give_up() -> None:
+            reading = asyncio.create_task(reply.read())
+            while not upstream.requests:
+                await asyncio.sleep(0)
+            reading.cancel()
+            await reading
+
+        with pytest.raises(asyncio.CancelledError) as caught:
+            asyncio.run(give_up())
+        assert upstream.requests[0].headers["authorization"] == f"Bearer {API_KEY}"
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "Authorization" in shown
+    assert API_KEY not in shown
 
 
 @pytest.mark.parametrize("end", [b"", b"garbage\n"], ids=["well", "badly"])

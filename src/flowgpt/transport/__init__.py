@@ -61,7 +61,8 @@ class Decoder(Protocol):
 class Call(msgspec.Struct, frozen=True):
     """One request, as often as it has to be sent. `body`: b"" is none.
 
-    `headers`: called for each send, since a signature holds for one, with the Unix time by the service's clock.
+    `headers`: called for each send, since a signature holds for one, with the Unix time by the service's clock; a value
+    that is secret is a `Secret`.
     `decoder`: a fresh one for each reply. `options`: base_url, api_key, proxy, timeout, max_retries, safe_retries_only
     and max_connections count here. `signed`: by the time, so that a wrong clock may be why it is rejected.
     """

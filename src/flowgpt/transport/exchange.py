@@ -16,7 +16,6 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from ..addresses import Secret
 from ..errors import APITimeoutError, FlowGPTError, ProtocolError
 from ..messages import Batch
 from ..reply import closed_early
@@ -108,9 +107,9 @@ async def open_exchange(call: Call, *, deadline_s: float | None, offset_s: float
 
 
 def _sent(call: Call, now_s: float) -> dict[str, Any]:
-    """Headers and proxy as the HTTP client takes them; the values are wrapped, for its frames may be shown."""
+    """Headers and proxy as the HTTP client takes them; its frames may be shown: what is secret is wrapped."""
     proxy = call.options.proxy
-    sent: dict[str, Any] = {"headers": {name: Secret(value) for name, value in call.sent_headers(now_s).items()}}
+    sent: dict[str, Any] = {"headers": call.sent_headers(now_s)}
     if proxy is None or proxy.scheme == "socks5":
         return sent
     sent["proxy"] = proxy.url
