@@ -25,7 +25,7 @@ FEW, MANY = 20, 2_020
 """Texts of a short and of a long reply."""
 REPLIES = {FEW: 10, MANY: 2}
 """How many of each are counted at a time."""
-ROUNDS = 3
+ROUNDS = 2
 
 Ask = Callable[[int, int], object]
 """Asks for replies of so many texts, so many times."""
