@@ -28,7 +28,8 @@ class ChunkEncoder:
     _answers: ClassVar[type[Answer[Any, Any]]]
     _prefix: ClassVar[str]
     _empty: ClassVar[bytes]
-    """What makes the objects; how their ids begin; and what an empty text makes of a chunk, up to the text."""
+    _role: ClassVar[bytes] = b""
+    """What makes the objects; how their ids begin; what stands before a chunk's text; what only the first one says."""
 
     def __init__(self, facts: Facts, request: CompletionParameters) -> None:
         self._answer = self._answers(
@@ -38,25 +39,25 @@ class ChunkEncoder:
             prompt_characters=facts.prompt_characters,
             include_usage=include_usage(request),
         )
-        self._around: dict[int, tuple[bytes, bytes]] = {}
+        self._around: dict[int, tuple[bytes, bytes, bytes]] = {}
 
     def start(self) -> bytes:
         return b""
 
     def pieces(self, pieces: Sequence[Piece], index: int = 0) -> bytes:
-        if not pieces:
-            return b""
-        begun = b""
-        if index not in self._around:  # the first chunk says more than the others
-            begun, pieces = self._frames(self._answer.chunks(pieces[:1], index)), pieces[1:]
-            head, _, tail = self._frames(self._answer.chunks([""], index)).partition(self._empty + b'""')
-            self._around[index] = head + self._empty, tail
         if {*map(type, pieces)} != {str}:
-            return begun + self._frames(self._answer.chunks(pieces, index))
+            return self._frames(self._answer.chunks(pieces, index))
         texts = cast(Sequence[str], pieces)
+        first, head, tail = self._around.get(index) or self._cut(index)
         self._answer.reply_characters += sum(map(len, texts))
-        head, tail = self._around[index]
-        return begun + head + (tail + head).join(map(_json, texts)) + tail
+        return first + (tail + head).join(map(_json, texts)) + tail
+
+    def _cut(self, index: int) -> tuple[bytes, bytes, bytes]:
+        """What stands before an answer's next text, between the others, and behind the last; its role is said once."""
+        first, _, tail = self._frames(self._answer.chunks([""], index)).partition(self._empty + b'""')
+        head = first.replace(self._role, b"") + self._empty
+        self._around[index] = head, head, tail
+        return first + self._empty, head, tail
 
     def end(self) -> bytes:
         return self._frames(self._answer.end()) + DONE
@@ -82,3 +83,4 @@ class ChatEncoder(ChunkEncoder):
     _answers = ChatAnswer
     _prefix = "chatcmpl-"
     _empty = b'"content":'
+    _role = b'"role":"assistant",'
