@@ -78,11 +78,11 @@ fix: install ## format, and mend what the linter can mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: install ## measure beside floors, into benchmarks/RESULTS.md (10 min; benchmarks/README.md)
+bench: install ## measure beside floors, into benchmarks/RESULTS.md (under 10 min; benchmarks/README.md)
 	@$(BIN)/python -m benchmarks
 
 PORTKEY := benchmarks/peers/node/node_modules/.package-lock.json
-bench-peers: install .venv-peers-g4f/installed .venv-peers-litellm/installed $(PORTKEY) ## measure beside g4f, LiteLLM, OpenAI's SDK, httpx and Portkey (20 min)
+bench-peers: install .venv-peers-g4f/installed .venv-peers-litellm/installed $(PORTKEY) ## measure beside g4f, LiteLLM, OpenAI's SDK, httpx and Portkey (11 min)
 	@$(BIN)/python -m benchmarks.peers
 
 # The peers' environments have no flowgpt in them.

@@ -7,12 +7,14 @@ difference of a long and a short reply, by the number of texts between them. Wha
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -51,16 +53,20 @@ def run() -> list[Table]:
 def measure(table: Table, programs: list[Start]) -> None:
     """Each program twice: one for short replies, one for long ones."""
     counts: dict[str, dict[int, Callable[[], int]]] = {}
-    with ExitStack() as stack:
+    with ExitStack() as stack, ThreadPoolExecutor(os.cpu_count()) as pool:
         for texts, replies in REPLIES.items():
             origin = stack.enter_context(Upstream("burst", texts)).origin
-            for start in programs:
+
+            def warm(start: Start, origin: str = origin, texts: int = texts) -> tuple[int, Path, dict[str, Ask]]:
                 out = Path(stack.enter_context(tempfile.TemporaryDirectory()), "counts")
                 under = ("valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}")
                 pid, asks = stack.enter_context(start(origin, under))
                 for ask in asks.values():
                     ask(texts, 2)
                 control(pid, "--instr=on")
+                return pid, out, asks
+
+            for pid, out, asks in pool.map(warm, programs):  # starting is slow under valgrind
                 for name, ask in asks.items():
                     work = functools.partial(ask, texts, replies)
                     counts.setdefault(name, {})[texts] = functools.partial(count, pid, out, work)

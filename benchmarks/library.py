@@ -121,7 +121,7 @@ def lengths() -> Table:
                 for few, many in pairwise(LENGTHS)
             }
 
-        table.measure({name: functools.partial(sample, name) for name in (OURS, FLOOR)})
+        table.measure({name: functools.partial(sample, name) for name in (OURS, FLOOR)}, rounds=3)
     for name in (OURS, FLOOR):
         table.growth(name, table.columns[-1], table.columns[1])
     return table
