@@ -86,7 +86,7 @@ def test_n9_a_file_that_cannot_have_wal_now_is_used_without(tmp_path: Path, monk
 
 
 def test_n4_what_is_acknowledged_was_synced(kept: Store) -> None:
-    with kept._file as connection:
+    with kept._connection as connection:
         assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
 
 
@@ -104,12 +104,16 @@ def test_n1_what_another_process_keeps_locked_is_busy_and_goes_on_after_it(
 
 def test_n2_a_transaction_is_alone_from_its_first_moment(kept: Store, path: Path) -> None:
     """So that nobody can write between what it reads and what it writes."""
-    with kept._file.transaction(), outside(path) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
+    with (
+        kept._connection.transaction(),
+        outside(path) as other,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
         other.execute("BEGIN IMMEDIATE")
 
 
 def test_the_wait_for_another_process_is_five_seconds_and_none_for_keys(kept: Store) -> None:
-    for connections, wait_ms in ((kept._file, 5000), (kept._keys_file, 0)):
+    for connections, wait_ms in ((kept._connection, 5000), (kept._keys_connection, 0)):
         with connections as connection:
             assert connection.execute("PRAGMA busy_timeout").fetchall() == [(wait_ms,)]
 

@@ -202,7 +202,7 @@ def test_n16_keys_do_not_wait_for_a_thread_that_writes(kept: Store) -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def write() -> None:
-        with kept._file.transaction():
+        with kept._connection.transaction():
             entered.set()
             assert leave.wait(10)
 

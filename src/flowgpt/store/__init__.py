@@ -65,11 +65,11 @@ class Store:
         self._path = path or default_path()
         file = File(self._path)
         self.close = file.close
-        self._file = file.connection()
-        self._keys_file = file.connection()  # since `keys` must not wait for a call that writes
+        self._connection = file.connection()
+        self._keys_connection = file.connection()  # since `keys` must not wait for a call that writes
         self._keys: Mapping[str, str] = {}
         self._keys_version: int | None = None
-        self.conversations = Conversations(self._file)
+        self.conversations = Conversations(self._connection)
         try:
             self.key_names()
             self.keys()
@@ -88,7 +88,7 @@ class Store:
 
     def put_response(self, record: StoredResponse) -> None:
         """Keep it until it expires, and drop some of those that have expired by its `created_s`."""
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             connection.execute("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(record))
             connection.execute(
                 "DELETE FROM responses WHERE id IN (SELECT id FROM responses WHERE expires_s <= ? LIMIT ?)",
@@ -97,7 +97,7 @@ class Store:
 
     def response(self, id: str, owner: str, now_s: float) -> StoredResponse | None:  # noqa: A002  # as in OpenAI's API
         """None: there is none, it has expired, or it is somebody else's."""
-        with self._file as connection:
+        with self._connection as connection:
             rows = connection.execute(
                 "SELECT * FROM responses WHERE id = ? AND owner = ? AND expires_s > ?", (clean(id), owner, now_s)
             ).fetchall()
@@ -105,7 +105,7 @@ class Store:
 
     def delete_response(self, id: str, owner: str) -> bool:  # noqa: A002  # as in OpenAI's API
         """Overwritten with zeros in the file, not just hidden. False: there is none, or it is somebody else's."""
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             rows = connection.execute("DELETE FROM responses WHERE id = ? AND owner = ?", (clean(id), owner))
         return rows.rowcount > 0
 
@@ -117,20 +117,20 @@ class Store:
             raise InvalidRequestError(
                 f"a key's name has 1 to 64 of the characters A-Z a-z 0-9 . _ -, not {name[:80]!a}"
             )
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             if connection.execute("SELECT 1 FROM keys WHERE name = ?", (name,)).fetchall():
                 raise InvalidRequestError(f"there is a key named {name!r} already")
             connection.execute("INSERT INTO keys VALUES (?, ?, ?)", (name, digest, created_s))
 
     def revoke_key(self, name: str) -> bool:
         """It counts no more from here on, in any process. False: there is none of that name."""
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             return connection.execute("DELETE FROM keys WHERE name = ?", (clean(name),)).rowcount > 0
 
     def keys(self) -> Mapping[str, str]:
         """Digest → name of all keys, as of now, in microseconds while nothing changes: fit for each request."""
         try:
-            with self._keys_file as connection:
+            with self._keys_connection as connection:
                 [[version]] = connection.execute("PRAGMA data_version").fetchall()
                 if version != self._keys_version:
                     self._keys = dict(connection.execute("SELECT digest, name FROM keys").fetchall())
@@ -145,5 +145,5 @@ class Store:
 
     def key_names(self) -> list[tuple[str, float]]:
         """Name and time of making (Unix seconds) of all keys, by name."""
-        with self._file as connection:
+        with self._connection as connection:
             return connection.execute("SELECT name, created_s FROM keys ORDER BY name").fetchall()

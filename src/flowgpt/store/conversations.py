@@ -51,8 +51,8 @@ class Conversations:
     An id or a place that is not there, or not any more: InvalidRequestError. Times: Unix seconds. Places count from 0.
     """
 
-    def __init__(self, file: Connection) -> None:
-        self._file = file
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     # --- while somebody talks ------------------------------------------------------------------------------------
 
@@ -62,7 +62,7 @@ class Conversations:
         It is another one, of a branch, when there are more turns by now. An answer at the end that is `interrupted` is
         a draft: `draft` and `end` go on with it.
         """
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             if id is None:
                 started_s = turns[0].created_s
                 head = Conversation(id="", title=title(turns), created_s=started_s, updated_s=started_s)
@@ -79,7 +79,7 @@ class Conversations:
     def draft(self, id: str, place: int, text: str) -> None:  # noqa: A002
         """More of the text of an answer that has not ended. A power cut may take the last of it; a kill does not."""
         kept = clean(text)
-        with self._file.transaction(synced=False) as connection:
+        with self._connection.transaction(synced=False) as connection:
             turn = changes.turn_number(connection, id, place)
             connection.execute(
                 "UPDATE turns SET open = 1, verdict = 'interrupted', code = '' WHERE number = ? AND NOT open", (turn,)
@@ -90,7 +90,7 @@ class Conversations:
 
     def end(self, id: str, place: int, turn: Turn) -> None:  # noqa: A002
         """What that turn has become: its draft makes way for it."""
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             conversation, _ = changes.numbered(connection, id)
             number = changes.turn_number(connection, id, place)
             connection.execute(
@@ -103,14 +103,14 @@ class Conversations:
 
     def branch(self, id: str, after: int) -> str:  # noqa: A002
         """A new conversation with a copy of the first `after` turns of that one."""
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             return changes.branch(connection, id, after)[1]
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     def list(self, limit: int | None = None) -> Sequence[Conversation]:
         """The one last gone on with comes first: by the order of writing, not by the clock (N13)."""
-        with self._file as connection:
+        with self._connection as connection:
             found = connection.execute(
                 rows.CONVERSATIONS + "ORDER BY written DESC LIMIT ?",
                 (-1 if limit is None else min(limit, sys.maxsize),),
@@ -124,7 +124,7 @@ class Conversations:
     def find(self, id: str) -> Conversation:  # noqa: A002
         """By its id, or a beginning of it that no other has. Raises: InvalidRequestError, which names what is near."""
         wanted = clean(id)[: rows.LIMIT_NAME]
-        with self._file as connection:
+        with self._connection as connection:
             for which in ("id = ?1", "?1 <> '' AND substr(id, 1, length(?1)) = ?1"):
                 found = connection.execute(
                     f"{rows.CONVERSATIONS} WHERE {which} ORDER BY written DESC LIMIT 4", (wanted,)
@@ -143,7 +143,7 @@ class Conversations:
 
     def turns(self, id: str) -> Sequence[Turn]:  # noqa: A002
         """What was said, in its order."""
-        with self._file as connection:
+        with self._connection as connection:
             number, _ = changes.numbered(connection, id)
             found = connection.execute(
                 f"SELECT {rows.TURN} FROM turns WHERE conversation = ? ORDER BY place",  # noqa: S608
@@ -163,7 +163,7 @@ class Conversations:
         if query:
             matching = "SELECT rowid FROM words WHERE words MATCH ? UNION ALL SELECT number FROM turns WHERE open"
             candidates = f"WHERE number IN ({matching})"
-        with self._file as connection:
+        with self._connection as connection:
             found = connection.execute(
                 f"SELECT {rows.CONVERSATION}, place, said FROM "  # noqa: S608
                 f"(SELECT conversation, place, {rows.TEXT} AS said FROM turns {candidates}) "
@@ -173,7 +173,7 @@ class Conversations:
         return [Found(rows.conversation(row[:-2]), row[-2], rows.excerpt(row[-1], wanted)) for row in found]
 
     def stats(self) -> Stats:
-        with self._file as connection:
+        with self._connection as connection:
             [[count, first_s, last_s]] = connection.execute(
                 "SELECT count(*), min(created_s), max(updated_s) FROM conversations"
             )
@@ -198,7 +198,7 @@ class Conversations:
             raise InvalidRequestError(
                 f"an id has 1 to 64 of the characters A-Z a-z 0-9 _ -, not {conversation.id[:80]!a}"
             )
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             if connection.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation.id,)).fetchall():
                 return False
             number, _ = changes.new(connection, conversation)
@@ -214,7 +214,7 @@ class Conversations:
         return self._delete("updated_s < ?", before_s)
 
     def _delete(self, which: str, value: str | float) -> int:
-        with self._file.transaction() as connection:
+        with self._connection.transaction() as connection:
             found = connection.execute(f"SELECT number FROM conversations WHERE {which}", (value,)).fetchall()  # noqa: S608
             for number in found:
                 connection.execute(
@@ -225,5 +225,5 @@ class Conversations:
             if found:  # the index keeps what was deleted from it, until all of it is written anew
                 connection.execute("INSERT INTO words (words) VALUES ('optimize')")
         if found:
-            self._file.empty_log()
+            self._connection.empty_log()
         return len(found)

@@ -86,11 +86,14 @@ class Connection:
             if self._connection is None:
                 self._connection = _open(self._file.path)
         except BaseException as error:
-            self.__exit__(None, error)
+            self._leave(error)
             raise
         return self._connection
 
     def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
         self._lock.release()
         if isinstance(error, sqlite3.Error):
             raise _failure(self._file.path, error) from None
