@@ -64,6 +64,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str = ""
 
 
+# Dataclasses: a Struct cannot leave a field out of comparison.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A function that the model may call. `parameters`: a JSON schema. `strict`: arguments must be valid by it.

@@ -136,7 +136,7 @@ class Connection(HttpToolsProtocol):
             self._parse(data[start : start + PIECE_BYTES])
             if self._deaf:
                 return
-        is_blank = self._reading == "nothing" and self._is_answered()  # no reason to wait for ever either
+        is_blank = self._reading == "nothing" and self._is_answered()  # lines before a head: no wait for ever for it
         if self._timer is None and (self._reading == "head" or is_blank):
             self._start_timer(self._head_is_late)
 

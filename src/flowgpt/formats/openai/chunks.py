@@ -54,6 +54,7 @@ class ChunkEncoder:
 
     def _cut(self, index: int) -> tuple[bytes, bytes, bytes]:
         """What stands before an answer's next text, between the others, and behind the last; its role is said once."""
+        # The name and quotes of an empty text stand nowhere else: within a string JSON escapes quotes.
         first, _, tail = self._frames(self._answer.chunks([""], index)).partition(self._empty + b'""')
         head = first.replace(self._role, b"") + self._empty
         self._around[index] = head, head, tail
