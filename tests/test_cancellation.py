@@ -477,10 +477,10 @@ def test_what_is_ended_raises_the_first_reason_unless_somebody_cancels_it_too(*,
         assert task is not None
         visit = Visit(request_id="req_1", method="POST", started_s=0.0)
         exchange = Exchange({"method": "POST"}, never, never, Settings(), visit, fields={}, fixed=())
-        exchange.end(LookupError("nothing is under way"))
+        exchange.break_off(LookupError("nothing is under way"))
         loop = asyncio.get_running_loop()
-        loop.call_soon(exchange.end, LookupError("first"))
-        loop.call_soon(exchange.end, LookupError("second"))
+        loop.call_soon(exchange.break_off, LookupError("first"))
+        loop.call_soon(exchange.break_off, LookupError("second"))
         if is_cancelled:
             loop.call_soon(task.cancel)
         with exchange:

@@ -36,7 +36,7 @@ GATHER_S = 0.05
 """How long lines are gathered before they are written together: a thread that wakes for each takes the loop's time."""
 
 _escape = json.JSONEncoder(separators=(",", ":")).encode
-"""msgspec, which is many times as quick, leaves what is no printable ASCII as it is."""
+"""msgspec, which is many times as quick, does not escape what is beyond ASCII, nor DEL."""
 
 _own: Handler | None = None
 """Where a process of our own writes, past the machinery of `logging`."""
@@ -75,14 +75,14 @@ def write(visit: Visit) -> None:
 def line(facts: Mapping[str, Any], limit: int = LIMIT_MESSAGE) -> str:
     """One event as one line of JSON, in ASCII, with its time; strings are cut at `limit`, None and "" are left out."""
     told: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
-    is_plain = True
     for name, value in facts.items():
-        if isinstance(value, str):
-            value = value[:limit]
-            is_plain = is_plain and value.isascii() and value.isprintable()
         if value is not None and value != "":
-            told[name] = value
-    return msgspec.json.encode(told).decode() if is_plain else _escape(told)
+            told[name] = value[:limit] if isinstance(value, str) else value
+    with contextlib.suppress(UnicodeEncodeError):  # half a surrogate pair
+        text = msgspec.json.encode(told)
+        if text.isascii() and b"\x7f" not in text:
+            return text.decode()
+    return _escape(told)
 
 
 def to_stderr() -> None:

@@ -70,14 +70,14 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway: Gateway = scope["app"]
-        await self.begin(gateway.auth, scope, scope["flowgpt.exchange"], scope["flowgpt.visit"])
+        await self.enter(gateway.auth, scope, scope["flowgpt.exchange"], scope["flowgpt.visit"])
 
-    def begin(self, auth: Auth, scope: Scope, exchange: Exchange, visit: Visit) -> Awaitable[None]:
-        """Ask for a key, and give what is to be awaited. Raises: Refusal."""
+    async def enter(self, auth: Auth, scope: Scope, exchange: Exchange, visit: Visit) -> None:
+        """Ask for a key, and do it. Raises: Refusal."""
         visit.route = self.route
         if not self.public:
             visit.owner = auth.owner(exchange.fields, scope["query_string"])
-        return self.act(scope, exchange, visit)
+        await self.act(scope, exchange, visit)
 
 
 def create_app(
@@ -120,7 +120,7 @@ class Gateway:
         self._metrics = Metrics(getattr(provider, "models", ()))
         routes = self._routes()
         self._router = Router(routes, redirect_slashes=False)
-        self._questions = {
+        self._posts = {
             route.path: route.endpoint
             for route in routes
             if route.methods == {"POST"} and isinstance(route.endpoint, Endpoint)
@@ -178,7 +178,7 @@ class Gateway:
         span = tracing.begin(tracing.tracer(), visit)
         self._metrics.begin()
         try:
-            await self._begin(scope, receive, send, exchange, visit)
+            await self._route(scope, receive, send, exchange, visit)
         except ClientLeft:
             visit.code = "client_left"
         except Exception as error:
@@ -190,19 +190,21 @@ class Gateway:
             access.write(visit)
             tracing.end(span, visit)
 
-    def _begin(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, visit: Visit) -> Awaitable[None]:
-        """Past the guard to the route: what is to be awaited. Raises: Refusal."""
+    async def _route(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, visit: Visit) -> None:
+        """Past the guard to the route's end: those of POST at once, the others by the router. Raises: Refusal."""
         preflight = guard.check(scope, exchange.fields, hosts=self._hosts, settings=self._settings)
         if preflight is not None:
             visit.route = "preflight"
-            return exchange.whole(204, b"", preflight)
+            await exchange.whole(204, b"", preflight)
+            return
         if scope["method"] == "POST" and not scope.get("root_path"):
-            question = self._questions.get(scope["path"])
-            if question is not None:
-                return question.begin(self.auth, scope, exchange, visit)
+            endpoint = self._posts.get(scope["path"])
+            if endpoint is not None:
+                await endpoint.enter(self.auth, scope, exchange, visit)
+                return
         # With an "app", Starlette's router raises for an unknown route, and leaves the answer to us.
         inner = {**scope, "app": self, "flowgpt.visit": visit, "flowgpt.exchange": exchange}
-        return self._router(inner, receive, send)
+        await self._router(inner, receive, send)
 
     async def _fail(self, error: Exception, scope: Scope, exchange: Exchange, visit: Visit) -> None:
         """Answer a failure with its status."""
@@ -237,7 +239,7 @@ class Gateway:
             try:
                 await act(scope, exchange, visit)
             finally:
-                self.service.leave(visit.owner)
+                self.service.leave(visit.owner, visit.n)
 
         return admitted
 

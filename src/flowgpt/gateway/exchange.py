@@ -1,4 +1,6 @@
-"""One HTTP answer on its way out: held, streamed with heartbeats, or whole. ASGI messages only; no dialect in here.
+"""One HTTP request and its answer: the body in; held, streamed with heartbeats or whole out; and who ends it early.
+
+ASGI messages only; no dialect in here.
 
 The status of a stream is held until there is something to say, or `hold_s` is over; then comments keep it alive.
 A client that leaves its answer unread for `write_s` is dropped.
@@ -36,31 +38,8 @@ Headers = Sequence[tuple[str, str]]
 class Exchange:
     """The answer to one request. `fields`: the request's headers. `fixed`: what its answer carries in any case.
 
-    `started`: its head has left. A block within it is ended from outside by `end`.
+    `started`: its head has left. A block `with exchange:` is left, with the reason, when somebody calls `break_off`.
     """
-
-    __slots__ = (
-        "_beat",
-        "_cancelling",
-        "_ended",
-        "_fixed",
-        "_headers",
-        "_last_s",
-        "_look",
-        "_looking",
-        "_loop",
-        "_reason",
-        "_receive",
-        "_scope",
-        "_send",
-        "_settings",
-        "_task",
-        "_timer",
-        "_visit",
-        "_writing",
-        "fields",
-        "started",
-    )
 
     def __init__(
         self,
@@ -83,7 +62,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._headers: Headers = ()
         self._writing = asyncio.Lock()
-        self._ended = False
+        self._is_whole = False
         self._last_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
@@ -107,7 +86,7 @@ class Exchange:
         if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:  # nobody else cancelled it too
             raise self._reason from None
 
-    def end(self, reason: Exception) -> None:
+    def break_off(self, reason: Exception) -> None:
         """Raise the reason out of the block, when there is one and no other reason was first."""
         if self._task is not None and self._reason is None:
             self._reason = reason
@@ -142,9 +121,9 @@ class Exchange:
 
     def _body_is_late(self) -> None:
         words = f"the body took more than {self._settings.body_s:g} s"
-        self.end(Refusal(408, "request_timeout", words, headers=CLOSE))
+        self.break_off(Refusal(408, "request_timeout", words, headers=CLOSE))
 
-    def watch(self) -> None:
+    def notice_leaving(self) -> None:
         """Soon, and until it is closed: end the block with ClientLeft once the client has left.
 
         Closed, reset or half-closed, which HTTP servers cannot tell apart (I7).
@@ -157,7 +136,7 @@ class Exchange:
     async def _wait_until_left(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.end(ClientLeft())
+        self.break_off(ClientLeft())
 
     # --- what goes to the client ------------------------------------------------------------------------------------
 
@@ -168,7 +147,7 @@ class Exchange:
         length = [("content-length", str(len(body)))]
         async with self._writing:
             self._last_s = self._loop.time()
-            self._watch(self._settings.write_s)
+            self._set_timer(self._settings.write_s)
             await self._head(status, content_type, [*length, *headers])
             body = b"" if self._scope["method"] == "HEAD" else body
             for start in range(0, len(body) or 1, PIECE_BYTES):
@@ -181,23 +160,20 @@ class Exchange:
         """An event stream is to come, with these headers: from now on silence is watched."""
         self._headers = headers
         self._last_s = self._loop.time()
-        self._watch(self._settings.hold_s)
+        self._set_timer(self._settings.hold_s)
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send a piece of the stream, after its head; waits for a client that reads slowly."""
-        await self._writing.acquire()  # `async with` makes two coroutines more
-        try:
-            if self._ended:  # a beat, which the last piece has overtaken
+        async with self._writing:
+            if self._is_whole:  # a beat, which the last piece has overtaken
                 return
-            self._ended = not more
+            self._is_whole = not more
             self._last_s = self._loop.time()
             if not self.started:
                 self.started = True
                 await self._head(200, EVENT_STREAM, self._headers)
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
             self._last_s = self._loop.time()
-        finally:
-            self._writing.release()
 
     def close(self) -> None:
         """Nothing more is sent, and nobody is waited for."""
@@ -228,7 +204,7 @@ class Exchange:
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
-    def _watch(self, due_s: float) -> None:
+    def _set_timer(self, due_s: float) -> None:
         """Look again when something may be due, and not later than what may be due by then otherwise."""
         due_s = min(due_s, self._settings.heartbeat_s, self._settings.write_s)
         self._timer = self._loop.call_later(due_s, self._tick)
@@ -245,7 +221,7 @@ class Exchange:
         elif silent_s >= patience_s:
             self._beat = self._loop.create_task(self.write(HEARTBEAT))
             silent_s, patience_s = 0.0, self._settings.heartbeat_s
-        self._watch(patience_s - silent_s)
+        self._set_timer(patience_s - silent_s)
 
     def abort(self) -> None:
         """Break the connection, where our own server shows it; others do so when an answer ends too early."""

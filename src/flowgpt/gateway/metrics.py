@@ -7,6 +7,7 @@ client library reads it, `--workers` sets it) the figures are those of all worke
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Collection
 
@@ -62,18 +63,14 @@ class Metrics:
 
     def begin(self) -> None:
         """A request has come."""
-        try:
+        with contextlib.suppress(OSError):
             self._open.inc()
-        except OSError:  # a suppress is an object for each request
-            return
 
     def count(self, visit: Visit) -> None:
         """Its answer has ended, well or not."""
-        try:
+        with contextlib.suppress(OSError):
             self._open.dec()
             self._count(visit)
-        except OSError:
-            return
 
     def _count(self, visit: Visit) -> None:
         self._requests(visit.route, visit.status or 0).inc()

@@ -60,7 +60,7 @@ class Service:
         """End every answer that is under way: with an error frame, or a status where no head has left."""
         self.draining = True
         for exchange in self._wanted:
-            exchange.end(_shutting_down())
+            exchange.break_off(_shutting_down())
 
     async def wait_until_idle(self) -> None:
         """Until no request is being answered."""
@@ -70,33 +70,28 @@ class Service:
         self, dialect: Dialect, read: Read[Any], ask: Ask, exchange: Exchange, visit: Visit, finish: Finish
     ) -> None:
         """Answer one question. Raises: FlowGPTError while no head has left; ClientLeft."""
-        visit.requested_model, visit.stream, visit.n = ask.model, bool(read.values.stream), ask.n
-        visit.ignored = read.ignored
-        more = ask.n - 1  # answers, which count as one request more
-        if more:
-            self._let_in(visit.owner, more)
+        visit.requested_model, visit.stream, visit.ignored = ask.model, bool(read.values.stream), read.ignored
+        if ask.n > 1:
+            self._let_in(visit.owner, ask.n - 1)  # answers, which count as one request more
+            visit.n = ask.n
+        question = _Question(self, dialect, read, ask, visit)
+        self._wanted.add(exchange)
         try:
-            question = _Question(self, dialect, read, ask, visit)
-            self._wanted.add(exchange)
-            try:
-                async with contextlib.aclosing(question.pieces):
-                    with exchange:
-                        exchange.watch()
-                        await (_streamed if visit.stream else _whole)(question, exchange, finish)
-            except ClientLeft:
+            async with contextlib.aclosing(question.pieces):
+                with exchange:
+                    exchange.notice_leaving()
+                    await (_streamed if visit.stream else _whole)(question, exchange, finish)
+        except ClientLeft:
+            raise
+        except Exception as error:
+            if not (visit.stream and exchange.started):  # within a whole answer there is no place for an error
                 raise
-            except Exception as error:
-                if not (visit.stream and exchange.started):  # within a whole answer there is no place for an error
-                    raise
-                problem = replace(failures.problem(error), request_id=visit.request_id)
-                visit.code = problem.code
-                await exchange.write(question.encoder().failure(problem), more=False)
-            finally:
-                self._wanted.discard(exchange)
-                question.close()
+            problem = replace(failures.problem(error), request_id=visit.request_id)
+            visit.code = problem.code
+            await exchange.write(question.encoder().failure(problem), more=False)
         finally:
-            if more:
-                self._admission.leave(visit.owner, more)
+            self._wanted.discard(exchange)
+            question.close()
 
     def reply(self, ask: Ask, messages: Messages) -> Reply:
         """The reply of the model that stands for the asked one; nothing is sent yet. Raises: InvalidRequestError."""
@@ -119,9 +114,9 @@ class Service:
         self.under_way += 1
         self._idle.clear()
 
-    def leave(self, owner: str) -> None:
-        """The request that has entered is over."""
-        self._admission.leave(owner)
+    def leave(self, owner: str, answers: int) -> None:
+        """The request that has entered is over, with so many answers."""
+        self._admission.leave(owner, answers)
         self.under_way -= 1
         if not self.under_way:
             self._idle.set()
@@ -133,20 +128,10 @@ class Service:
 
 
 class _Question:
-    """A question that is being answered: its replies, their pieces, and the encoder of these."""
+    """A question that is being answered: its replies, their pieces, and the encoder of these.
 
-    __slots__ = (
-        "_answering",
-        "_ask",
-        "_created",
-        "_dialect",
-        "_encoder",
-        "_replies",
-        "_service",
-        "pieces",
-        "read",
-        "visit",
-    )
+    `_answering`: for each answer the reply that counts. `_replies`: these, and those that were asked for before.
+    """
 
     def __init__(self, service: Service, dialect: Dialect, read: Read[Any], ask: Ask, visit: Visit) -> None:
         rules = schema.rules(ask)
