@@ -8,11 +8,13 @@ library nor the event loop's mood is in the figures; what C does within one inst
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -25,19 +27,15 @@ from flowgpt import FlowGpt
 from flowgpt.formats.openai.chat_request import ChatRequest
 from flowgpt.formats.openai.chunks import ChatEncoder
 from flowgpt.formats.pieces import End, Facts
+from flowgpt.gateway import Gateway, create_app
+from flowgpt.gateway.auth import digest, new_key
 from flowgpt.messages import Event
 from flowgpt.protocol.events import Decoder, encode
+from flowgpt.store import Store
 
+MODEL = "gpt-3.5-turbo"
 TEXTS = 1_000
 WITHIN = 0.10
-
-COMMITTED: dict[str, dict[tuple[int, int], int]] = {
-    "decoder, 1,000 texts": {(3, 11): 15_239, (3, 12): 15_214, (3, 13): 15_219},
-    "SSE encoder, 1,000 texts": {(3, 11): 6_701, (3, 12): 6_028, (3, 13): 5_925},
-    "library reply, 20 texts": {(3, 11): 3_857, (3, 12): 3_566, (3, 13): 3_637},
-}
-"""What each path took when it was last looked at, by version of Python. A count that leaves it by more than WITHIN, up
-or down, fails: then say in the commit why, and write the new figure down here."""
 
 OURS = str(Path(flowgpt.__file__).parent)
 
@@ -80,8 +78,8 @@ def decoder() -> int:
 
 def sse_encoder() -> int:
     """The encoder of a streamed chat completion, in batches of ten texts."""
-    facts = Facts(new_id=lambda prefix: f"{prefix}1", created=1, model="gpt-3.5-turbo", prompt_characters=1)
-    request = msgspec.convert({"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "?"}]}, ChatRequest)
+    facts = Facts(new_id=lambda prefix: f"{prefix}1", created=1, model=MODEL, prompt_characters=1)
+    request = msgspec.convert({"model": MODEL, "messages": [{"role": "user", "content": "?"}]}, ChatRequest)
     batch = [f"text {number}" for number in range(10)]
 
     def run() -> None:
@@ -93,13 +91,13 @@ def sse_encoder() -> int:
     return counted(run)
 
 
-def reply() -> int:
-    """One library reply: sent, read text by text from a socket, and ended with its verdict."""
+@contextmanager
+def answering() -> Iterator[str]:
+    """The origin of a server that gives each request of one connection twenty texts, in one write."""
     chunks = [encode(Event("text", f"text {number}")) for number in range(20)]
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
-    with socket.create_server(("127.0.0.1", 0)) as listener, asyncio.Runner() as runner:
-        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             connection, _ = listener.accept()
@@ -107,16 +105,65 @@ def reply() -> int:
                 while connection.recv(65536):  # a request of this size comes in one piece
                     connection.sendall(answer)
 
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def reply() -> int:
+    """One library reply: sent, read text by text from a socket, and ended with its verdict."""
+    with answering() as origin, asyncio.Runner() as runner:
+
         async def ask() -> None:
             reply = FlowGpt.stream(messages=[{"role": "user", "content": "?"}], base_url=origin)
             assert len([text async for text in reply]) == 20
             assert reply.verdict == "complete"
 
-        threading.Thread(target=serve, daemon=True).start()
         return counted(lambda: runner.run(ask()))
 
 
-PATHS = {"decoder, 1,000 texts": decoder, "SSE encoder, 1,000 texts": sse_encoder, "library reply, 20 texts": reply}
+def gateway() -> int:
+    """One streamed chat of the gateway: a key asked for, limits, metrics; no log, which is the command's."""
+    key = new_key()
+    headers = {"host": "localhost", "content-type": "application/json", "authorization": f"Bearer {key}"}
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b""}
+    scope |= {"scheme": "http", "client": None}
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+    body = msgspec.json.encode({"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "?"}]})
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    with answering() as origin, asyncio.Runner() as runner, contextlib.closing(Store()) as store:
+        store.add_key("counts", digest(key), 0.0)
+
+        async def start() -> Gateway:
+            return create_app(base_url=origin, store=store)
+
+        app = runner.run(start())
+
+        async def ask() -> None:
+            sent: list[Any] = []
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            await app(scope, receive, send)
+            assert sent[0]["status"] == 200
+            written = b"".join(message["body"] for message in sent[1:])
+            assert written.count(b'"content":"text') == 20
+            assert written.endswith(b"data: [DONE]\n\n")
+
+        return counted(lambda: runner.run(ask()))
+
+
+PATHS: dict[str, tuple[Callable[[], int], dict[tuple[int, int], int]]] = {
+    "decoder, 1,000 texts": (decoder, {(3, 11): 15_239, (3, 12): 15_214, (3, 13): 15_219}),
+    "SSE encoder, 1,000 texts": (sse_encoder, {(3, 11): 6_701, (3, 12): 6_028, (3, 13): 5_925}),
+    "library reply, 20 texts": (reply, {(3, 11): 3_867, (3, 12): 3_576, (3, 13): 3_647}),
+    "gateway stream, 20 texts": (gateway, {(3, 11): 8_021, (3, 12): 7_285, (3, 13): 7_381}),
+}
+"""Each path, and what it took when it was last looked at, by version of Python. A count that leaves that by more than
+WITHIN, up or down, fails: then say in the commit why, and write the new figure down here."""
 
 
 def main() -> int:
@@ -125,11 +172,11 @@ def main() -> int:
         if name.startswith("FLOWGPT_") or name.lower().endswith("_proxy"):
             del os.environ[name]
     version, failed = sys.version_info[:2], False
-    for name, path in PATHS.items():
+    for name, (path, figures) in PATHS.items():
         with TemporaryDirectory() as home:
             os.environ["FLOWGPT_HOME"] = home
             count = path()
-        committed = COMMITTED.get(name, {}).get(version)
+        committed = figures.get(version)
         far = committed is not None and abs(count - committed) > WITHIN * committed
         failed |= far
         against = "no figure for this Python" if committed is None else f"committed {committed:,}"
