@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import flowgpt
 from flowgpt import FlowGpt
 from flowgpt.errors import APITimeoutError, InvalidRequestError
 from flowgpt.messages import Message
@@ -216,3 +221,41 @@ def test_h13_a_forked_child_that_goes_on_with_its_parents_loop_is_told_so(monkey
         assert caught.value.code == "forked_process"
 
     asyncio.run(main())
+
+
+FAULTS = """
+import asyncio, resource
+from flowgpt import FlowGpt
+
+async def main():
+    is_read = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"}")  # of the request's body
+        writer.write(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n")
+        for _ in range(200):
+            writer.write(b"20\\r\\n" b'{"event":"text","data":"word "}\\n\\r\\n')
+            await is_read.wait()
+            is_read.clear()
+        writer.write(b"0\\r\\n\\r\\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        faults = []
+        async for text in FlowGpt.stream(messages=[{"role": "user", "content": "?"}], base_url=url):
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+            is_read.set()
+    print(faults[-1] - faults[-101])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator keeps its memory by its own rules")
+def test_a_read_takes_no_fresh_memory_from_the_system(tmp_path: Path) -> None:
+    """A hundred texts, each a read of its own. In a process of its own, where nothing else has freed a large block."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(Path(flowgpt.__file__).parents[1])}
+    ended = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, timeout=60)
+    assert int(ended.stdout) < 50, ended.stderr

@@ -50,6 +50,9 @@ class Pool:
         self._sessions: dict[Proxy | None, aiohttp.ClientSession] = {}
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._keeper = self._keep()
+        # asyncio takes 256 KiB for each read, and cuts off what stays empty. Blocks of that size glibc maps and unmaps,
+        # a third of a token's cost, until one was freed uncut: this one (mallopt(3), M_MMAP_THRESHOLD).
+        bytes(512 * 1024)
 
     def __repr__(self) -> str:
         busy = sum(len(session.connector._acquired) for session in self._sessions.values() if session.connector)
