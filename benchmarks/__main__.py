@@ -14,8 +14,6 @@ import time
 from . import plots, results
 from .figures import WrongResult
 
-ROOMS = ("library", "gateway", "instructions", "embedded", "decoding", "batch", "store", "start", "fleet")
-
 
 def main(names: list[str]) -> int:
     """Run the rooms of these names, or all. Returns the exit code."""
@@ -24,7 +22,7 @@ def main(names: list[str]) -> int:
             del os.environ[name]  # the machine's own settings are not what is compared
     with tempfile.TemporaryDirectory() as home:
         os.environ["FLOWGPT_HOME"] = home
-        for name in names or ROOMS:
+        for name in names or results.ROOMS:
             machine, began_s = results.machine(), time.monotonic()
             try:
                 tables = importlib.import_module(f".{name}", __package__).run()

@@ -1,7 +1,7 @@
 """Programs that ask, each in a process of its own: `python clients.py VARIANT ORIGIN`, or a peer's that calls `serve`.
 
 A line of stdin is [texts, streams, together, question]: ask so many times for so many texts, one after the other or all
-at once, and print what native.Asked reads. With texts 0, the streams are kept open after their first text until the
+at once, and print what native.Told reads. With texts 0, the streams are kept open after their first text until the
 next line. Only the standard library is imported before a variant says otherwise: peers run this by their interpreter.
 """
 
@@ -56,7 +56,7 @@ class Crowd:
 
 
 async def measure(ask: Ask, count: int, streams: int, together: bool, question: str) -> dict[str, float]:
-    """What native.Asked says."""
+    """What native.Told says."""
     crowd = Crowd(ask, streams)
     began_s = time.process_time()
     if together:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from . import servers
-from .figures import Table
+from .figures import ROUNDS, Table
 from .native import Mode, Upstream
 from .servers import Asking
 
@@ -20,13 +20,13 @@ RATE = 2_500
 """Texts a second of all streams together at cadence, however many they are."""
 STREAMS = (1, 100, 1_000, 5_000)
 
-Asked = Callable[[Upstream], AbstractContextManager[Mapping[str, Asking]]]
+Running = Callable[[Upstream], AbstractContextManager[Mapping[str, Asking]]]
 """What is compared, running, given an upstream."""
 
 
 @contextmanager
-def asked(upstream: Upstream) -> Iterator[dict[str, Asking]]:
-    """All that are compared, running, and each asked before."""
+def all_running(upstream: Upstream) -> Iterator[dict[str, Asking]]:
+    """All that are compared here."""
     with ExitStack() as stack:
         nginx = stack.enter_context(servers.nginx(upstream.origin))
         relay = stack.enter_context(servers.relay(upstream.origin))
@@ -42,7 +42,7 @@ def run() -> list[Table]:
 def short() -> Table:
     """How many short streams, and how long the first text of one takes when nothing else goes on."""
     title = "Streams of 20 texts: over 32 connections, and over one for the time to first text"
-    table = of_short(title, asked, lambda _: SHORT_STREAMS)
+    table = of_short(title, all_running, lambda _: SHORT_STREAMS)
     table.ratio("a second", OURS, RELAY, ("≥", 0.8))
     table.ratio("a CPU second", OURS, RELAY, ("≥", 0.8))
     if NGINX in table.cells:
@@ -52,10 +52,10 @@ def short() -> Table:
     return table
 
 
-def of_short(title: str, asked: Asked, streams: Callable[[str], int]) -> Table:
-    """Short streams of all that are `asked`, over 32 connections and over one; `streams`: how many of each, by name."""
+def of_short(title: str, all_running: Running, streams: Callable[[str], int]) -> Table:
+    """Short streams of all that are running, over 32 connections and over one; `streams`: how many of each, by name."""
     table = Table(title)
-    with Upstream("burst", SHORT) as upstream, asked(upstream) as running:
+    with Upstream("burst", SHORT) as upstream, all_running(upstream) as running:
 
         def sample(asking: Asking, streams: int) -> dict[str, float]:
             (found, cpu_s), (alone, _) = (
@@ -76,26 +76,19 @@ def of_short(title: str, asked: Asked, streams: Callable[[str], int]) -> Table:
 
 def long() -> Table:
     """What a text costs."""
-    table = of_long("CPU per text, µs", asked, lambda _: LONG_STREAMS)
-    with Upstream("cadence", 10_000, interval_ms=40) as upstream, asked(upstream) as running:
-
-        def at_cadence(asking: Asking) -> dict[str, float]:
-            with asking.open(100):
-                return {"at 40 ms, 100 streams": _window_us([asking])[0]}
-
-        table.measure({name: functools.partial(at_cadence, asking) for name, asking in running.items()})
+    table = of_long("CPU per text, µs", all_running, lambda _: LONG_STREAMS)
     for column in table.columns:
         table.ratio(column, OURS, RELAY)
     table.notes.append("Targets near 1 are judged by instructions: the room `instructions`.")
     return table
 
 
-def of_long(title: str, asked: Asked, streams: Callable[[str], int]) -> Table:
-    """CPU per text of all that are `asked`; `streams`: how many of each, by name."""
+def of_long(title: str, all_running: Running, streams: Callable[[str], int]) -> Table:
+    """CPU per text of all that are running; `streams`: how many of each, by name."""
     table = Table(title)
     modes: dict[Mode, str] = {"burst": "many in a read", "each": "a write each"}
     for mode, column in modes.items():
-        with Upstream(mode, TEXTS) as upstream, asked(upstream) as running:
+        with Upstream(mode, TEXTS) as upstream, all_running(upstream) as running:
 
             def sample(asking: Asking, streams: int, column: str = column) -> dict[str, float]:
                 _, cpu_s = asking.ask(TEXTS, streams=streams, connections=4)
@@ -106,26 +99,29 @@ def of_long(title: str, asked: Asked, streams: Callable[[str], int]) -> Table:
     return table
 
 
-def _window_us(asked: list[Asking]) -> list[float]:
+def _window_us(running: list[Asking]) -> list[float]:
     """CPU of each text in the next WINDOW_S, while RATE texts a second come through each."""
-    before_s, began_s = [one.served.cpu_s() for one in asked], time.monotonic()
+    before_s, began_s = [one.served.cpu_s() for one in running], time.monotonic()
     time.sleep(WINDOW_S)
     texts = RATE * (time.monotonic() - began_s)
-    return [(one.served.cpu_s() - spent_s) / texts * 1e6 for one, spent_s in zip(asked, before_s, strict=True)]
+    return [(one.served.cpu_s() - spent_s) / texts * 1e6 for one, spent_s in zip(running, before_s, strict=True)]
 
 
 def streams() -> Table:
     """Whether a text costs the same in a crowd. Both are open and measured at once."""
     table = Table(f"CPU per text, µs, while so many streams are open: {RATE:,} texts a second of all together")
     for crowd in STREAMS:
-        kind = Upstream("cadence", 100 + 60 * RATE // crowd, crowd=1, interval_ms=1000 * crowd / RATE)
-        with kind as upstream, asked(upstream) as running, running[RELAY].open(crowd), running[OURS].open(crowd):
-            for _ in range(5):
-                for name, cost in zip((RELAY, OURS), _window_us([running[RELAY], running[OURS]]), strict=True):
+        kind = Upstream("cadence", 100 + 60 * RATE // crowd, interval_ms=1000 * crowd / RATE)
+        with kind as upstream, all_running(upstream) as running, running[RELAY].open(crowd), running[OURS].open(crowd):
+            both = [running[RELAY], running[OURS]]
+            _window_us(both)  # the first warms up
+            for _ in range(ROUNDS):
+                for name, cost in zip((RELAY, OURS), _window_us(both), strict=True):
                     table.cells.setdefault(name, {}).setdefault(f"{crowd:,}", []).append(cost)
         table.notes.append(f"upstream, {crowd:,} streams for each: {upstream.busy:.0%} of a core")
     for name in (RELAY, OURS):
         table.growth(name, f"{STREAMS[-1]:,}", f"{STREAMS[0]:,}")
+    table.ratio("100", OURS, RELAY)
     return table
 
 
@@ -160,7 +156,7 @@ def memory() -> Table:
     table = Table("Resident memory")
     with Upstream("hold", SHORT) as upstream:
         for many in (1_000, 5_000):
-            with asked(upstream) as running:
+            with all_running(upstream) as running:
 
                 def sample(asking: Asking, many: int = many) -> dict[str, float]:
                     rss = {"after start, MB": asking.served.rss_bytes() / 1e6} if many == 1_000 else {}

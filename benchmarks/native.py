@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import Literal, Self
 
 import msgspec
@@ -158,12 +159,12 @@ def free_port() -> int:
 class Served:
     """A server process under measure, while the block lasts: ready when its port accepts.
 
-    `{port}` in the command is replaced by `port`, or by a free one. Only PATH and `env` are in its environment, and
+    `{port}` in the command is replaced by a free one. Only PATH and `env` are in its environment, and
     its HOME is an empty folder. What it says goes to `log`.
     """
 
-    def __init__(self, command: Sequence[str], *, env: dict[str, str] | None = None, port: int = 0) -> None:
-        self.port = port or free_port()
+    def __init__(self, command: Sequence[str], *, env: dict[str, str] | None = None) -> None:
+        self.port = free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
         self.home = Path(tempfile.mkdtemp(prefix="flowgpt-benchmarks-home-"))
         self.log = self.home / "log"
@@ -210,7 +211,7 @@ class Served:
         return sum(map(rss_bytes, family(self.process.pid)))
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True):
     """What a client process said of its work (clients.py)."""
 
     wrong: int
@@ -243,12 +244,12 @@ class Client:
     def __exit__(self, *_facts: object) -> None:
         self.process.communicate()
 
-    def ask(self, count: int, *, streams: int = 1, together: bool = False, question: str = "?") -> Asked:
+    def ask(self, count: int, *, streams: int = 1, together: bool = False, question: str = "?") -> Told:
         """Let it ask for `count` texts so many times, one after the other or all at once. Raises: WrongResult."""
         self.say([count, streams, together, question])
-        asked = msgspec.json.decode(self.hear(), type=Asked)
-        expect(asked.wrong, 0, f"wrong replies of {self.command}")
-        return asked
+        told = msgspec.json.decode(self.hear(), type=Told)
+        expect(told.wrong, 0, f"wrong replies of {self.command}")
+        return told
 
     @contextmanager
     def holding(self, streams: int) -> Iterator[None]:
@@ -284,6 +285,17 @@ def family(pid: int) -> list[int]:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
             found += map(int, children.read_text().split())
     return found
+
+
+def spent(command: Sequence[str], env: Mapping[str, str]) -> tuple[float, float, str]:
+    """Run a command to its end: the seconds it took, its CPU seconds, and what it said; no other child may end meanwhile.
+
+    Raises: CalledProcessError.
+    """
+    began_s, before = time.monotonic(), getrusage(RUSAGE_CHILDREN)
+    ended = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    after, lasted_s = getrusage(RUSAGE_CHILDREN), time.monotonic() - began_s
+    return lasted_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, ended.stdout
 
 
 def cpu_s(pid: int) -> float:

@@ -53,7 +53,7 @@ class Plot:
 PLOTS = (
     Plot(
         "clients-text",
-        "Clients: CPU per text, µs (less is better)",
+        "Clients: CPU per text, many in a read, µs (less is better)",
         "peers.clients",
         "Clients: CPU",
         "many in a read, µs a text",
@@ -81,7 +81,7 @@ PLOTS = (
     ),
     Plot(
         "gateways-text",
-        "Gateways: CPU per text, µs (less is better)",
+        "Gateways: CPU per text, many in a read, µs (less is better)",
         "peers.gateways",
         "Gateways: CPU",
         "many in a read",

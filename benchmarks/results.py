@@ -14,6 +14,10 @@ from pathlib import Path
 
 from .figures import Claim, Table, middle
 
+ROOMS = ("library", "gateway", "instructions", "embedded", "decoding", "batch", "store", "start", "fleet")
+PEERS = ("peers.clients", "peers.gateways")
+"""In the order of RESULTS.md."""
+
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
 
@@ -47,12 +51,13 @@ def render(table: Table) -> str:
 
 
 def write(room: str, tables: Sequence[Table], *, machine: str, path: Path = RESULTS) -> None:
-    """Put the tables in place of that room's, or at the end. `machine`: where they were taken."""
+    """Put the tables in place of that room's. `machine`: where they were taken."""
     text = path.read_text() if path.exists() else HEAD
     head, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     by_room = {section.partition("\n")[0].removeprefix("## "): section for section in sections}
     by_room[room] = "\n".join([f"## {room}\n", f"{machine}\n", *map(render, tables)]).rstrip() + "\n\n"
-    path.write_text((head.rstrip() + "\n\n" + "".join(by_room.values())).rstrip() + "\n")
+    in_order = sorted(by_room, key=(*ROOMS, *PEERS).index)
+    path.write_text((head.rstrip() + "\n\n" + "".join(map(by_room.__getitem__, in_order))).rstrip() + "\n")
 
 
 def missed(tables: Iterable[Table]) -> None:

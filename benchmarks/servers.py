@@ -27,7 +27,10 @@ GROUP = 100
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A running server, the path and the body that are asked, and what stands at the end of an answer."""
+    """A running server, the path and the body that are asked, and what stands at the end of an answer.
+
+    Every `body` asks "?".
+    """
 
     served: Served
     path: str = "/v1/chat/completions"
@@ -123,8 +126,3 @@ def nginx(origin: str) -> Iterator[Asking | None]:
         conf.write_text(form.format(folder=folder, origin=origin.removeprefix("http://"), port=served.port))
         with served:
             yield Asking(served, request.PATH, request.body("?"), "")
-
-
-def valgrind() -> tuple[str, ...]:
-    """Empty where it is missing."""
-    return ("valgrind", "--tool=callgrind") if shutil.which("valgrind") else ()

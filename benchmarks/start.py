@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import subprocess
 import sys
 import time
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 
-from . import servers
+from . import native, servers
 from .figures import Table, expect
 from .native import Upstream, environment
 from .servers import Asking
@@ -46,15 +44,12 @@ def commands() -> Table:
     table = Table("A fresh interpreter, ms")
     with TemporaryDirectory() as name:
         env = environment(Path(name))
-        said = subprocess.run([sys.executable, "-c", LOADED], env=env, check=True, stdout=subprocess.PIPE, text=True)
-        count, *foreign = said.stdout.split()
+        _, _, said = native.spent([sys.executable, "-c", LOADED], env)
+        count, *foreign = said.split()
         expect(foreign, [], "third parties' modules that `FlowGpt` loads, besides msgspec and what that imports")
 
         def sample(words: list[str]) -> dict[str, float]:
-            began_s, before = time.monotonic(), getrusage(RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, *words], env=env, check=True, stdout=subprocess.DEVNULL)
-            after, lasted_s = getrusage(RUSAGE_CHILDREN), time.monotonic() - began_s
-            cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            lasted_s, cpu_s, _ = native.spent([sys.executable, *words], env)
             return {"until it ends": lasted_s * 1e3, "CPU": cpu_s * 1e3}
 
         table.measure({row: functools.partial(sample, words) for row, words in COMMANDS.items()}, rounds=11)

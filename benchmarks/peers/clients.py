@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,10 +14,9 @@ from ..native import Client, Mode, Upstream
 from .table import ALONE, CLIENTS, versions
 
 OURS, FLOOR, SOCKET = library.OURS, library.FLOOR, library.SOCKET
-TEXTS = library.TEXTS
-SHORT, SHORT_REPLIES = 20, 20
-TOGETHER, CADENCE_TEXTS = 20, 50
-"""So many streams at once, of so many texts, one each 20 ms."""
+SHORT, SHORT_REPLIES = library.SHORT, 20
+TOGETHER = 20
+"""Streams at once, each with a text every 20 ms."""
 HELD = 1_000
 IMPORT = "import flowgpt"
 
@@ -61,21 +58,9 @@ def run() -> list[Table]:
 def costs() -> Table:
     """CPU per text, short replies."""
     table = Table("Clients: CPU per text, and short replies of 20 texts")
-
-    def long(client: Client) -> dict[str, float]:
-        return {"many in a read, µs a text": client.ask(TEXTS).cpu_s / TEXTS * 1e6}
-
-    def cadence(client: Client) -> dict[str, float]:
-        asked = client.ask(CADENCE_TEXTS, streams=TOGETHER, together=True)
-        return {"at 20 ms, µs a text": asked.flow_cpu_s / (asked.texts - TOGETHER) * 1e6}
-
-    def short(client: Client) -> dict[str, float]:
-        asked = client.ask(SHORT, streams=SHORT_REPLIES)
-        return {"short replies, a CPU second": SHORT_REPLIES / asked.cpu_s, "first text, µs": asked.first_us}
-
-    compare(table, long, "burst", TEXTS)
-    compare(table, cadence, "cadence", CADENCE_TEXTS, crowd=TOGETHER)
-    compare(table, short, "burst", SHORT, floors=(FLOOR,))
+    compare(table, functools.partial(library.long, "many in a read"), "burst", library.TEXTS)
+    compare(table, functools.partial(library.cadence, TOGETHER), "cadence", library.CADENCE_TEXTS, crowd=TOGETHER)
+    compare(table, functools.partial(library.short, SHORT_REPLIES), "burst", SHORT, floors=(FLOOR,))
     least = {"g4f, FlowGPT's lines": 2.5, "openai": 50, "litellm": 200}
     for peer in CLIENTS:
         target = least.get(peer)
@@ -119,15 +104,9 @@ def start() -> Table:
 
 def fresh(python: str, code: str) -> tuple[float, int]:
     """The CPU seconds of an interpreter that runs this, and how many modules it then has."""
-    shown = f"import sys\n{code}\nprint(len(sys.modules))"
-    env = native.environment(Path("/nonexistent")) | ALONE
-    process = subprocess.Popen([python, "-c", shown], env=env, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    return usage.ru_utime + usage.ru_stime, int(said.split()[-1])
+    command = [python, "-c", f"import sys\n{code}\nprint(len(sys.modules))"]
+    _, cpu_s, said = native.spent(command, native.environment(Path("/nonexistent")) | ALONE)
+    return cpu_s, int(said.split()[-1])
 
 
 def memory() -> Table:

@@ -21,10 +21,10 @@ AT_LEAST = {"LiteLLM's proxy": 60, "g4f's API": 10, "Portkey's gateway": 10}
 
 
 @contextmanager
-def asked(upstream: Upstream) -> Iterator[dict[str, Asking]]:
+def all_running(upstream: Upstream) -> Iterator[dict[str, Asking]]:
     """All that are compared, running."""
     with ExitStack() as stack:
-        near = stack.enter_context(gateway.asked(upstream))
+        near = stack.enter_context(gateway.all_running(upstream))
         ours = {name: near[name] for name in (*FLOORS, OURS) if name in near}
         yield ours | {name: stack.enter_context(peer.running(upstream.origin)) for name, peer in GATEWAYS.items()}
 
@@ -39,7 +39,7 @@ def run() -> list[Table]:
 def short() -> Table:
     """Short streams, and the first text of one."""
     title = "Gateways: short streams of 20 texts, over 32 connections; and the first text, one stream at a time"
-    table = gateway.of_short(title, asked, lambda name: FEW if name in GATEWAYS else 10 * FEW)
+    table = gateway.of_short(title, all_running, lambda name: FEW if name in GATEWAYS else 10 * FEW)
     for peer in GATEWAYS:
         target = AT_LEAST.get(peer)
         table.ratio("a second", OURS, peer, ("≥", target) if target else None)
@@ -49,7 +49,7 @@ def short() -> Table:
 
 def long() -> Table:
     """What a text costs."""
-    table = gateway.of_long("Gateways: CPU per text, µs", asked, lambda name: 1 if name in GATEWAYS else 10)
+    table = gateway.of_long("Gateways: CPU per text, µs", all_running, lambda name: 1 if name in GATEWAYS else 10)
     for column in table.columns:
         for peer in GATEWAYS:
             table.ratio(column, peer, OURS)
@@ -59,7 +59,7 @@ def long() -> Table:
 def memory() -> Table:
     """What the process takes, and what an open stream takes."""
     table = Table("Gateways: resident memory")
-    with Upstream("hold", SHORT) as upstream, asked(upstream) as running:
+    with Upstream("hold", SHORT) as upstream, all_running(upstream) as running:
 
         def sample(name: str, asking: Asking) -> dict[str, float]:
             found = {"after start, MB": asking.served.rss_bytes() / 1e6}
