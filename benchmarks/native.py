@@ -288,7 +288,7 @@ def family(pid: int) -> list[int]:
 
 
 def spent(command: Sequence[str], env: Mapping[str, str]) -> tuple[float, float, str]:
-    """Run a command to its end: the seconds it took, its CPU seconds, and what it said; no other child may end meanwhile.
+    """Run a command to its end: the seconds it took, its CPU seconds, and what it said; no other child may end then.
 
     Raises: CalledProcessError.
     """
