@@ -79,11 +79,11 @@ def test_n4_a_draft_need_not_be_synced_where_the_file_cannot_be_damaged_by_that(
     """In a rollback journal it could be, so there it is synced."""
     id_ = kept.conversations.add(None, 0, [QUESTION, DRAFT])
     kept.conversations.draft(id_, 1, "Ray")
-    with kept._connection as connection:
+    with kept._connection.use() as connection:
         [[mode]] = connection.execute("PRAGMA journal_mode").fetchall()
         assert connection.execute("PRAGMA synchronous").fetchall() == [(1 if mode == "wal" else 2,)]
     kept.conversations.end(id_, 1, ANSWER)
-    with kept._connection as connection:
+    with kept._connection.use() as connection:
         assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
 
 

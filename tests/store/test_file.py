@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import os
 import random
 import sqlite3
 import stat
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -86,7 +91,7 @@ def test_n9_a_file_that_cannot_have_wal_now_is_used_without(tmp_path: Path, monk
 
 
 def test_n4_what_is_acknowledged_was_synced(kept: Store) -> None:
-    with kept._connection as connection:
+    with kept._connection.use() as connection:
         assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
 
 
@@ -114,7 +119,7 @@ def test_n2_a_transaction_is_alone_from_its_first_moment(kept: Store, path: Path
 
 def test_the_wait_for_another_process_is_five_seconds_and_none_for_keys(kept: Store) -> None:
     for connections, wait_ms in ((kept._connection, 5000), (kept._keys_connection, 0)):
-        with connections as connection:
+        with connections.use() as connection:
             assert connection.execute("PRAGMA busy_timeout").fetchall() == [(wait_ms,)]
 
 
@@ -218,6 +223,42 @@ def test_n7_with_any_page_damaged_there_are_answers_or_store_errors_and_nothing_
     assert "store_corrupt" in found
 
 
+def test_an_interrupt_at_any_moment_leaves_the_store_usable(kept: Store) -> None:
+    """Where CPython raises KeyboardInterrupt: when a function of Python begins, and when one of C has returned."""
+
+    def interrupted(act: Callable[[], object], moment: int) -> bool:
+        moments = itertools.count()
+
+        def look(frame: FrameType, event: str, _: object) -> None:
+            ours = frame.f_code.co_filename in {file.__file__, contextlib.__file__}
+            if ours and event in {"call", "c_return"} and next(moments) == moment:
+                raise KeyboardInterrupt
+
+        sys.setprofile(look)
+        try:
+            act()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+    acts: list[Callable[[], object]] = [
+        kept.keys,
+        kept.key_names,
+        kept.conversations.stats,
+        lambda: kept.revoke_key("a"),
+    ]
+    for act in acts:
+        moments = itertools.takewhile(functools.partial(interrupted, act), itertools.count())
+        for _ in moments:
+            for each in (kept._connection, kept._keys_connection):
+                assert not each._lock.locked()
+                with each.use() as connection:
+                    assert not connection.in_transaction
+    kept.close()
+
+
 @pytest.mark.parametrize("replacement", ["another", "nothing"])
 def test_n14_a_file_that_was_replaced_is_said_once_and_the_new_one_opened(
     replacement: str, kept: Store, path: Path
@@ -236,8 +277,9 @@ def test_n14_a_file_that_was_replaced_is_said_once_and_the_new_one_opened(
     assert kept.keys() == {"digest-b": "bob"}
 
 
+@pytest.mark.parametrize("first", ["keys", "key_names"])
 def test_n14_keys_of_a_replaced_file_are_not_remembered_while_the_new_one_is_busy(
-    kept: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+    first: str, kept: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file, "WAIT_S", 0)
     kept.add_key("alice", "digest-a", NOW_S)
@@ -246,11 +288,23 @@ def test_n14_keys_of_a_replaced_file_are_not_remembered_while_the_new_one_is_bus
     os.replace(path.with_name("other.db"), path)
     with outside(path) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert code(kept.keys) == "store_error"
+        assert code(getattr(kept, first)) == "store_error"
         if sqlite3.sqlite_version_info < (3, 51, 3):  # with WAL, nobody who reads waits
             assert code(kept.keys) == "store_busy"
         other.execute("COMMIT")
     assert kept.keys() == {}
+
+
+def test_n14_keys_of_a_replaced_file_are_forgotten_whoever_notices_it(path: Path) -> None:
+    """Both files are as new to SQLite: it counts changes from when it opened one."""
+    for name, key in ((path, "alice"), (path.with_name("other.db"), "bob")):
+        with contextlib.closing(Store(name)) as made:
+            made.add_key(key, f"digest of {key}", NOW_S)
+    with contextlib.closing(Store(path)) as opened:
+        assert opened.keys() == {"digest of alice": "alice"}
+        os.replace(path.with_name("other.db"), path)
+        assert code(opened.key_names) == "store_error"
+        assert opened.keys() == {"digest of bob": "bob"}
 
 
 def test_a_closed_store_says_so(kept: Store) -> None:

@@ -8,7 +8,7 @@ knows HTTP, a dialect, or the clock.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -33,6 +33,9 @@ __all__ = [
 
 LIMIT_DROPPED = 100
 """Expired responses that one call drops: more than it adds, and few enough not to be noticed."""
+
+VERSION = "PRAGMA data_version"
+"""What tells a connection that another one has changed something."""
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What names a key: it goes into logs and metrics, and owns stored responses."""
@@ -68,7 +71,7 @@ class Store:
         self._connection = file.connection()
         self._keys_connection = file.connection()  # since `keys` must not wait for a call that writes
         self._keys: Mapping[str, str] = {}
-        self._keys_version: int | None = None
+        self._keys_version: tuple[Sequence[object], int] = ((), -1)
         self.conversations = Conversations(self._connection)
         try:
             self.key_names()
@@ -97,10 +100,9 @@ class Store:
 
     def response(self, id: str, owner: str, now_s: float) -> StoredResponse | None:  # noqa: A002  # as in OpenAI's API
         """None: there is none, it has expired, or it is somebody else's."""
-        with self._connection as connection:
-            rows = connection.execute(
-                "SELECT * FROM responses WHERE id = ? AND owner = ? AND expires_s > ?", (clean(id), owner, now_s)
-            ).fetchall()
+        rows = self._connection.rows(
+            "SELECT * FROM responses WHERE id = ? AND owner = ? AND expires_s > ?", (clean(id), owner, now_s)
+        )
         return StoredResponse(*rows[0]) if rows else None
 
     def delete_response(self, id: str, owner: str) -> bool:  # noqa: A002  # as in OpenAI's API
@@ -129,21 +131,20 @@ class Store:
 
     def keys(self) -> Mapping[str, str]:
         """Digest → name of all keys, as of now, in microseconds while nothing changes: fit for each request."""
+        kept = self._keys_connection
         try:
-            with self._keys_connection as connection:
-                [[version]] = connection.execute("PRAGMA data_version").fetchall()
-                if version != self._keys_version:
+            if (kept.rows(VERSION), kept.files) != self._keys_version:
+                with kept.use() as connection:
+                    version = connection.execute(VERSION).fetchall(), kept.files
                     self._keys = dict(connection.execute("SELECT digest, name FROM keys").fetchall())
                     self._keys_version = version
                     connection.execute("PRAGMA busy_timeout = 0")  # from now on there is an answer without waiting
         except StoreError as error:
-            # Busy: somebody is about to commit, and until then what was true is true.
-            if error.code != "store_busy" or self._keys_version is None:
-                self._keys_version = None
+            # Busy: somebody is about to commit, and until then what was true of this file is true.
+            if error.code != "store_busy" or kept.files != self._keys_version[1]:
                 raise
         return self._keys
 
     def key_names(self) -> list[tuple[str, float]]:
         """Name and time of making (Unix seconds) of all keys, by name."""
-        with self._connection as connection:
-            return connection.execute("SELECT name, created_s FROM keys ORDER BY name").fetchall()
+        return self._connection.rows("SELECT name, created_s FROM keys ORDER BY name")

@@ -110,11 +110,8 @@ class Conversations:
 
     def list(self, limit: int | None = None) -> Sequence[Conversation]:
         """The one last gone on with comes first: by the order of writing, not by the clock (N13)."""
-        with self._connection as connection:
-            found = connection.execute(
-                rows.CONVERSATIONS + "ORDER BY written DESC LIMIT ?",
-                (-1 if limit is None else min(limit, sys.maxsize),),
-            ).fetchall()
+        most = -1 if limit is None else min(limit, sys.maxsize)
+        found = self._connection.rows(rows.CONVERSATIONS + "ORDER BY written DESC LIMIT ?", (most,))
         return [rows.conversation(row) for row in found]
 
     def latest(self) -> Conversation | None:
@@ -124,7 +121,7 @@ class Conversations:
     def find(self, id: str) -> Conversation:  # noqa: A002
         """By its id, or a beginning of it that no other has. Raises: InvalidRequestError, which names what is near."""
         wanted = clean(id)[: rows.LIMIT_NAME]
-        with self._connection as connection:
+        with self._connection.use() as connection:
             for which in ("id = ?1", "?1 <> '' AND substr(id, 1, length(?1)) = ?1"):
                 found = connection.execute(
                     f"{rows.CONVERSATIONS} WHERE {which} ORDER BY written DESC LIMIT 4", (wanted,)
@@ -143,7 +140,7 @@ class Conversations:
 
     def turns(self, id: str) -> Sequence[Turn]:  # noqa: A002
         """What was said, in its order."""
-        with self._connection as connection:
+        with self._connection.use() as connection:
             number, _ = changes.numbered(connection, id)
             found = connection.execute(
                 f"SELECT {rows.TURN} FROM turns WHERE conversation = ? ORDER BY place",  # noqa: S608
@@ -163,17 +160,16 @@ class Conversations:
         if query:
             matching = "SELECT rowid FROM words WHERE words MATCH ? UNION ALL SELECT number FROM turns WHERE open"
             candidates = f"WHERE number IN ({matching})"
-        with self._connection as connection:
-            found = connection.execute(
-                f"SELECT {rows.CONVERSATION}, place, said FROM "  # noqa: S608
-                f"(SELECT conversation, place, {rows.TEXT} AS said FROM turns {candidates}) "
-                "JOIN conversations ON number = conversation WHERE holds(said, ?) ORDER BY written DESC, place LIMIT ?",
-                (query, " ".join(wanted).casefold(), min(limit, sys.maxsize) if wanted else 0),
-            ).fetchall()
+        found = self._connection.rows(
+            f"SELECT {rows.CONVERSATION}, place, said FROM "  # noqa: S608
+            f"(SELECT conversation, place, {rows.TEXT} AS said FROM turns {candidates}) "
+            "JOIN conversations ON number = conversation WHERE holds(said, ?) ORDER BY written DESC, place LIMIT ?",
+            (query, " ".join(wanted).casefold(), min(limit, sys.maxsize) if wanted else 0),
+        )
         return [Found(rows.conversation(row[:-2]), row[-2], rows.excerpt(row[-1], wanted)) for row in found]
 
     def stats(self) -> Stats:
-        with self._connection as connection:
+        with self._connection.use() as connection:
             [[count, first_s, last_s]] = connection.execute(
                 "SELECT count(*), min(created_s), max(updated_s) FROM conversations"
             )

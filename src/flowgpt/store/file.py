@@ -11,8 +11,9 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import config
 from ..errors import InvalidRequestError, StoreError
@@ -26,7 +27,7 @@ BETWEEN_S = 0.1
 
 
 Database = sqlite3.Connection
-"""What one gets of a `Connection`: for the signatures of those who may not import sqlite3."""
+"""What one gets of `Connection.use`: for the signatures of those who may not import sqlite3."""
 
 
 def default_path() -> Path:
@@ -65,43 +66,42 @@ class File:
 
 
 class Connection:
-    """One connection to the file, for one thread at a time; opened when it is used: `with` gives SQLite's own.
+    """One connection to the file, for one thread at a time; opened when it is used.
 
-    Raises: StoreError for whatever goes wrong in SQLite until it is left.
+    `files`: how many it has been done with; what was known of one says nothing of the next. Raises: StoreError for
+    whatever goes wrong in SQLite.
     """
 
     def __init__(self, file: File) -> None:
+        self.files = 0
         self._file = file
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # taken by `with` alone: an interrupt anywhere else would leave it taken
         self._closed = False
         self._connection: sqlite3.Connection | None = None
 
-    def __enter__(self) -> sqlite3.Connection:
-        if not self._closed:
-            self._file.check()
-        self._lock.acquire()
-        try:
-            if self._closed:
-                raise StoreError("the store is closed")
-            if self._connection is None:
-                self._connection = _open(self._file.path)
-        except BaseException as error:
-            self._leave(error)
-            raise
-        return self._connection
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """All that one statement finds."""
+        self._check()
+        with self._lock:
+            try:
+                return self._opened().execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise _failure(self._file.path, error) from None
 
-    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
-        self._leave(error)
-
-    def _leave(self, error: BaseException | None) -> None:
-        self._lock.release()
-        if isinstance(error, sqlite3.Error):
-            raise _failure(self._file.path, error) from None
+    @contextlib.contextmanager
+    def use(self) -> Iterator[sqlite3.Connection]:
+        """For more than one statement."""
+        self._check()
+        with self._lock:
+            try:
+                yield self._opened()
+            except sqlite3.Error as error:
+                raise _failure(self._file.path, error) from None
 
     @contextlib.contextmanager
     def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
         """`synced`: it survives a power cut; False: perhaps not, and only where the file can't be damaged by that."""
-        with self as connection:
+        with self.use() as connection:
             hasty = not synced and _pragma(connection, "journal_mode") == "wal"
             connection.execute(f"PRAGMA synchronous = {'NORMAL' if hasty else 'FULL'}")
             with _transaction(connection):
@@ -109,7 +109,7 @@ class Connection:
 
     def empty_log(self) -> None:
         """What was deleted is not in the WAL either, unless somebody reads just now."""
-        with self as connection:
+        with self.use() as connection:
             _empty_log(connection)
 
     def close(self) -> None:
@@ -119,10 +119,22 @@ class Connection:
     def let_go(self) -> None:
         """The next use opens it again."""
         with self._lock:
+            self.files += 1
             if self._connection is not None:
                 _empty_log(self._connection)  # or a file in the old one's place would be given its WAL
                 self._connection.close()
                 self._connection = None
+
+    def _check(self) -> None:
+        if not self._closed:
+            self._file.check()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreError("the store is closed")
+        if self._connection is None:
+            self._connection = _open(self._file.path)
+        return self._connection
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:
@@ -134,19 +146,23 @@ def _empty_log(connection: sqlite3.Connection) -> None:
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """IMMEDIATE: one that reads first and writes later would fail at once when another has written (N2)."""
     try:
+        _begin(connection)
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # it has not begun, or a full disk has rolled it back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
         time.sleep(random.uniform(0, BETWEEN_S))
         connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
-            connection.execute("ROLLBACK")
-        raise
 
 
 # --- making and opening ------------------------------------------------------------------------------------------
