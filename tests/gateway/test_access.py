@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgpt.embedded import Server
-from flowgpt.gateway import access
+from flowgpt.gateway import access, exchange
 from flowgpt.gateway.access import Handler
 from flowgpt.gateway.app import create_app
 from flowgpt.gateway.visit import Visit
@@ -128,6 +128,20 @@ def test_k3_no_question_answer_or_key_is_logged(upstream: Server, logged: Callab
     assert b"secret-word" in answer.body
     assert [json.loads(line)["route"] for line in lines] == ["chat", "other"]
     assert "secret-word" not in "".join(lines)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_an_answer_that_was_said_to_its_end_is_no_client_that_left(
+    n: int, upstream: Server, logged: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "LOOK_S", 0.0)
+    with Served(lambda: create_app(base_url=upstream.base_url)) as gateway:
+        for stream in (False, True):
+            assert gateway.chat(n=n, stream=stream).status == 200
+    facts = [json.loads(line) for line in logged()]
+
+    assert [told.get("code") for told in facts] == [None, None]
+    assert [told["reason"] for told in facts] == ["stop", "stop"]
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -256,7 +270,7 @@ def test_i21_a_disk_that_was_full_gets_the_count_of_what_it_missed(pipe: Pipe, m
 
 PROGRAM = """
 import logging
-from flowgpt.gateway import access
+from flowgpt.gateway import access, exchange
 from flowgpt.gateway.visit import Visit
 
 access.to_stderr()

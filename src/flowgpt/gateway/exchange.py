@@ -174,6 +174,8 @@ class Exchange:
                 await self._head(200, EVENT_STREAM, self._headers)
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
             self._last_s = self._loop.time()
+            if not more:
+                self._task = None  # all is said: from now on a server tells of a "disconnect", though nobody has left
 
     def close(self) -> None:
         """Nothing more is sent, and nobody is waited for."""
