@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from flowgpt.embedded import Server
 from flowgpt.errors import InvalidRequestError, ModelNotFoundError
 from flowgpt.gateway import Settings, auth, create_app
 from flowgpt.providers.base import AsyncGeneratorProvider
-from flowgpt.store import Store
+from flowgpt.store import Store, StoredResponse
 from tests.gateway.conftest import Answer, Serve, Served, post
 from tests.upstream import Upstream, answer
 
@@ -176,7 +179,7 @@ def test_i6_a_client_that_leaves_in_any_phase_frees_the_upstream(
     connection.close()
 
     upstream.wait_until_idle()
-    assert gateway.call(lambda: gateway.app.service.under_way) == 0
+    assert not gateway.call(lambda: gateway.app.service.under_way)
 
 
 def test_i7_a_client_that_half_closes_counts_as_leaving(gateway: Served, upstream: Server) -> None:
@@ -304,6 +307,51 @@ def test_i16_what_does_not_end_in_time_gets_an_error(
     assert b'"code":"shutting_down"' in said
     assert b"[DONE]" not in said
     upstream.wait_until_idle()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages/count_tokens"])
+def test_i16_a_request_whose_body_is_still_coming_gets_an_error_too(
+    gateway: Served, upstream: Server, path: str
+) -> None:
+    with gateway.connect(post(STREAM, path)[:-1]) as connection:
+        while not gateway.call(lambda: gateway.app.service.under_way):
+            pass
+
+        asyncio.run_coroutine_threadsafe(gateway.app.finish(), gateway.loop).result(10)
+
+        said = b""
+        while b"shutting_down" not in said:
+            data = connection.recv(65536)
+            assert data, said
+            said += data
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert not upstream.requests
+
+
+def test_i16_a_request_whose_conversation_is_looked_up_gets_an_error_too(
+    serve: Serve, upstream: Server, tmp_path: Path
+) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(Store):
+        def response(self, id: str, owner: str, now_s: float) -> StoredResponse | None:  # noqa: A002
+            begun.set()
+            assert may_go_on.wait(10)
+            return super().response(id, owner, now_s)
+
+    with contextlib.closing(Slow(tmp_path / "flowgpt.db")) as store:
+        gateway = serve({"store": store})
+        earlier = gateway.request("POST", "/v1/responses", {"model": "gpt-3.5-turbo", "input": "Hello"}).json["id"]
+        request = {"model": "gpt-3.5-turbo", "input": "Go on", "previous_response_id": earlier}
+        with gateway.connect(post(request, "/v1/responses")) as connection:
+            assert begun.wait(10)
+            finished = asyncio.run_coroutine_threadsafe(gateway.app.finish(), gateway.loop)
+            gateway.call(lambda: None)
+            may_go_on.set()
+            finished.result(10)
+            said = connection.recv(65536)
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert len(upstream.requests) == 1
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------

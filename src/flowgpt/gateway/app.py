@@ -235,11 +235,11 @@ class Gateway:
 
         async def admitted(scope: Scope, exchange: Exchange, visit: Visit) -> None:
             guard.check_json(exchange.fields)
-            self.service.enter(visit.owner)
+            self.service.enter(exchange, visit.owner)
             try:
                 await act(scope, exchange, visit)
             finally:
-                self.service.leave(visit.owner, visit.n)
+                self.service.leave(exchange, visit.owner, visit.n)
 
         return admitted
 

@@ -38,7 +38,8 @@ Headers = Sequence[tuple[str, str]]
 class Exchange:
     """The answer to one request. `fields`: the request's headers. `fixed`: what its answer carries in any case.
 
-    `started`: its head has left. A block `with exchange:` is left, with the reason, when somebody calls `break_off`.
+    `started`: its head has left. A block `with exchange:` is left, with the reason, when somebody calls `break_off`,
+    and not entered once somebody has.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class Exchange:
     # --- a block that can be ended: as by asyncio.timeout, which costs more, and cannot say why -----------------------
 
     def __enter__(self) -> None:
+        if self._reason is not None:
+            raise self._reason
         self._task = asyncio.current_task()
         assert self._task is not None
         self._cancelling = self._task.cancelling()
@@ -87,10 +90,11 @@ class Exchange:
             raise self._reason from None
 
     def break_off(self, reason: Exception) -> None:
-        """Raise the reason out of the block, when there is one and no other reason was first."""
-        if self._task is not None and self._reason is None:
+        """Raise the reason out of this block, or the next one, unless another reason was first."""
+        if self._reason is None:
             self._reason = reason
-            self._task.cancel()
+            if self._task is not None:
+                self._task.cancel()
 
     # --- what comes from the client ---------------------------------------------------------------------------------
 

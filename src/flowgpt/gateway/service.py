@@ -41,12 +41,11 @@ class Service:
 
     def __init__(self, provider: Provider, settings: Settings, options: Mapping[str, Any]) -> None:
         self.draining = False
-        self.under_way = 0
+        self.under_way: set[Exchange] = set()
         self._provider = provider
         self._settings = settings
         self._options = options
         self._admission = Admission(settings.max_streams, settings.max_streams_per_key, settings.requests_per_minute)
-        self._wanted: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         for name in {"", *settings.model_names.values(), settings.any_model}:
@@ -57,9 +56,9 @@ class Service:
                     raise
 
     def cut(self) -> None:
-        """End every answer that is under way: with an error frame, or a status where no head has left."""
+        """End every request that is under way: with an error frame, or a status where no head has left."""
         self.draining = True
-        for exchange in self._wanted:
+        for exchange in self.under_way:
             exchange.break_off(_shutting_down())
 
     async def wait_until_idle(self) -> None:
@@ -75,7 +74,6 @@ class Service:
             self._let_in(visit.owner, ask.n - 1)  # answers, which count as one request more
             visit.n = ask.n
         question = _Question(self, dialect, read, ask, visit)
-        self._wanted.add(exchange)
         try:
             async with contextlib.aclosing(question.pieces):
                 with exchange:
@@ -90,7 +88,6 @@ class Service:
             visit.code = problem.code
             await exchange.write(question.encoder().failure(problem), more=False)
         finally:
-            self._wanted.discard(exchange)
             question.close()
 
     def reply(self, ask: Ask, messages: Messages) -> Reply:
@@ -106,18 +103,18 @@ class Service:
                 raise
         return self._provider.stream(self._settings.any_model, messages, **options)
 
-    def enter(self, owner: str) -> None:
+    def enter(self, exchange: Exchange, owner: str) -> None:
         """Count a request, with one answer, until it leaves. Raises: ServiceUnavailableError, RateLimitError."""
         if self.draining:
             raise _shutting_down()
         self._let_in(owner, 1)
-        self.under_way += 1
+        self.under_way.add(exchange)
         self._idle.clear()
 
-    def leave(self, owner: str, answers: int) -> None:
+    def leave(self, exchange: Exchange, owner: str, answers: int) -> None:
         """The request that has entered is over, with so many answers."""
         self._admission.leave(owner, answers)
-        self.under_way -= 1
+        self.under_way.remove(exchange)
         if not self.under_way:
             self._idle.set()
 
