@@ -267,6 +267,15 @@ def test_k1_a_call_that_is_given_up_shows_no_key(who: str) -> None:
     assert API_KEY not in shown
 
 
+def test_k1_a_fault_while_a_call_is_signed_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hashlib.md5", None)
+    with pytest.raises(TypeError, match="not callable") as caught:
+        asyncio.run(FlowGpt.stream("", ASKED, base_url="http://127.0.0.1:1", api_key=API_KEY).read())
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "in signature" in shown
+    assert API_KEY not in shown
+
+
 @pytest.mark.parametrize("end", [b"", b"garbage\n"], ids=["well", "badly"])
 def test_k3_what_is_asked_and_answered_is_in_no_log(end: bytes) -> None:
     """At DEBUG, to which the canary sets our loggers. The partial text is the error's, by its name."""

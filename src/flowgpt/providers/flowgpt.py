@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from .. import transport
+from ..addresses import Secret
 from ..config import EMBEDDED, TEMPERATURE, Options, conceal, device_id
 from ..errors import InvalidRequestError
 from ..limits.breaker import Health
@@ -148,7 +149,7 @@ def _chat(asked: Options, prompt: Prompt, model: str) -> transport.Call:
     )
 
     def headers(now_s: float) -> dict[str, str]:
-        bearer = signing.authorization(asked.api_key)
+        bearer = Secret(signing.authorization(asked.api_key))
         return signing.headers(
             authorization=bearer, timestamp_s=int(now_s), nonce=os.urandom(16).hex(), device_id=device_id()
         )

@@ -117,7 +117,7 @@ class OpenAICompatible:
         )
 
         def headers(_now_s: float) -> dict[str, str]:
-            bearer = {} if self._api_key is None else {"Authorization": "Bearer " + self._api_key}
+            bearer = {} if self._api_key is None else {"Authorization": Secret("Bearer " + self._api_key)}
             return {"Accept": "text/event-stream", "Content-Type": "application/json", **bearer}
 
         def decoder() -> ReplyDecoder:

@@ -61,7 +61,8 @@ class Decoder(Protocol):
 class Call(msgspec.Struct, frozen=True):
     """One request, as often as it has to be sent. `body`: b"" is none.
 
-    `headers`: called for each send, since a signature holds for one, with the Unix time by the service's clock.
+    `headers`: called for each send, since a signature holds for one, with the Unix time by the service's clock; a value
+    that is secret is a `Secret`.
     `decoder`: a fresh one for each reply. `options`: base_url, api_key, proxy, timeout, max_retries, safe_retries_only
     and max_connections count here. `signed`: by the time, so that a wrong clock may be why it is rejected.
     """
@@ -89,8 +90,6 @@ class Call(msgspec.Struct, frozen=True):
     def sent_headers(self, now_s: float) -> dict[str, str]:
         """All headers of one send but those that the HTTP client makes itself: Host, Accept, Content-Length."""
         headers = {**self.headers(now_s), "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-        if "Authorization" in headers:  # the HTTP client's frames may be shown
-            headers["Authorization"] = Secret(headers["Authorization"])
         proxy = self.options.proxy
         if proxy and proxy.authorization and proxy.scheme != "socks5" and self.url.startswith("http:"):
             headers["Proxy-Authorization"] = proxy.authorization  # no tunnel: the proxy reads the request's own headers
