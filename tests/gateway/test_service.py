@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import json
 import socket
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -518,6 +521,43 @@ def test_a_strangers_fault_after_the_first_text_is_an_error_frame(serve: Serve) 
     assert (answer.status, texts(answer)) == (200, "Hello")
     assert answer.chunks[-1]["error"]["code"] == "internal_error"
     assert b"secret" not in answer.body
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_request_that_is_over_is_freed_without_the_collector(stream: bool, upstream: Server, store: Store) -> None:
+    """Which may be far away: a process of ours lets many objects come before it collects."""
+    fields = {b"host": b"localhost", b"content-type": b"application/json"}
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b""}
+    scope |= {"scheme": "http", "client": None, "headers": [*fields.items()]}
+    bodies = [json.dumps(STREAM | {"stream": stream}).encode()]
+
+    async def receive() -> dict[str, Any]:
+        if not bodies:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": bodies.pop()}
+
+    async def main() -> tuple[list[Any], object]:
+        app = create_app(base_url=upstream.base_url, store=store)
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        answering = asyncio.ensure_future(app(scope, receive, send))
+        await answering
+        mark = weakref.ref(answering)
+        del answering
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return sent, mark()
+
+    gc.disable()
+    try:
+        sent, held = asyncio.run(main())
+    finally:
+        gc.enable()
+    assert sent[0]["status"] == 200
+    assert held is None
 
 
 def test_i22_a_name_that_stands_for_nothing_is_refused_at_the_start(upstream: Server) -> None:

@@ -8,10 +8,14 @@ import os
 import platform
 import subprocess
 import sys
+import weakref
+from asyncio import AbstractEventLoop as Loop
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 import flowgpt
 from flowgpt import FlowGpt
@@ -139,6 +143,27 @@ def test_a_request_is_told_each_phase_it_enters_and_whether_its_connection_is_ne
             (["pool", "head"], True),
             (["head"], True),
         ]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_task_that_has_asked_is_freed_without_the_collector(new_loop: Callable[[], Loop]) -> None:
+    """Nor does the connection that it made hold it, which keeps the context that it was made in."""
+
+    async def main(upstream: Upstream) -> object:
+        asking = asyncio.create_task(read(ask(upstream.url)))
+        await asking
+        mark = weakref.ref(asking)
+        del asking
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return mark()
+
+    with Upstream([reply("x")]) as upstream, asyncio.Runner(loop_factory=new_loop) as runner:
+        gc.disable()
+        try:
+            assert runner.run(main(upstream)) is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.slow

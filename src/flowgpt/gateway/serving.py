@@ -92,7 +92,7 @@ def run(
             if is_worker:
                 serving.read_stdin(hear_supervisor)
             gc.freeze()  # what was loaded so far stays: the collector need not walk through it again and again,
-            gc.set_threshold(10_000)  # nor after each request: what one leaves has hardly a cycle
+            gc.set_threshold(10_000, 2, 2)  # nor after each request: only failed ones leave cycles, a few
             ready()
             await draining.wait()
             app.drain()

@@ -11,6 +11,7 @@ import contextlib
 import io
 import math
 import time
+import weakref
 from typing import Any
 
 import aiohttp
@@ -83,7 +84,7 @@ async def open_exchange(call: Call, *, deadline_s: float | None, offset_s: float
     failure: FlowGPTError
     try:
         async with head.scope:
-            PHASES.set(head)
+            PHASES.set(weakref.proxy(head))  # the context lives on: in its task, and in a connection made here
             response = await session.request(
                 call.method,
                 URL(call.url, encoded=True),
