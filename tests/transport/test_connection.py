@@ -81,7 +81,7 @@ def test_every_override_stands_in_the_tables_above() -> None:
     names = {method.__name__ for method in CALLED} | {"set_response_params"}
     expected = {
         Connection: {"set_response_params", "feed_data", "data_received", "resume_reading", "connection_made"}
-        | {"connection_lost", "abort"},
+        | {"connection_lost", "set_exception", "abort"},
         _Connector: {"connect", "_wait_for_available_connection", "_create_connection"},
         _SocksConnector: {"_wrap_create_connection"},
     }

@@ -38,10 +38,25 @@ from flowgpt.errors import (
     ServiceUnavailableError,
 )
 from flowgpt.transport import failures
+from flowgpt.transport.connection import LIMIT_INTERIM_HEADS
 from flowgpt.transport.failures import FOREIGN, TABLE, translate
 from tests.conftest import API_KEY, PROXY_PASSWORD, PROXY_USER, Resolver
 from tests.transport.calls import Outcome, ask, call, limits, read
-from tests.upstream import CHUNKED, FIN, HUNG_UP, LAST, RST, Step, Upstream, answer, chunk, endless, event, head
+from tests.upstream import (
+    BOUND_S,
+    CHUNKED,
+    FIN,
+    HUNG_UP,
+    LAST,
+    RST,
+    Step,
+    Upstream,
+    answer,
+    chunk,
+    endless,
+    event,
+    head,
+)
 
 
 def run(script: list[Step], **options: Any) -> Outcome:
@@ -273,6 +288,30 @@ def test_a_handshake_that_breaks_off(name: str) -> None:
         assert upstream.requests == []
     assert outcome.failure is not None
     assert (outcome.code, outcome.failure.retry_class, outcome.failure.phase) == (code, retry_class, "connect")
+
+
+NO_HTTP: dict[str, tuple[bytes, str]] = {
+    "instead of a head": (b"garbage\r\n\r\n", "head"),
+    "too many heads": (head("100 Continue") * (LIMIT_INTERIM_HEADS + 1), "head"),
+    "in the body": (CHUNKED + b"garbage\r\n\r\n", "body"),
+}
+
+
+@pytest.mark.parametrize("name", NO_HTTP)
+def test_what_is_no_http_inside_tls_leaves_no_socket_open(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a service that never says goodbye, which TLS waits for."""
+    data, phase = NO_HTTP[name]
+    authority, ended = trustme.CA(), threading.Event()
+    trusting(monkeypatch, authority)
+
+    async def stand_still(_: Any) -> None:
+        assert ended.wait(BOUND_S)  # and its loop with it, which would answer
+
+    with Upstream([data, stand_still], tls=tls(authority, "127.0.0.1")) as upstream:
+        outcome = run_at(upstream.url)
+        gc.collect()  # fails the test if there is an open transport
+        ended.set()
+    assert outcome.fault == (ProtocolError, "bad_http", phase)
 
 
 # --- statuses -------------------------------------------------------------------------------------------------------

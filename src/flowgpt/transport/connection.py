@@ -33,6 +33,11 @@ class Connection(ResponseHandler):
         if self._wire is not None:
             self._wire.abort()
 
+    def set_exception(self, exc: Any, *cause: Any) -> None:
+        """Called by the client for what is no HTTP, and by us. It then closes twice, after which TLS knows no abort."""
+        super().set_exception(exc, *cause)
+        self.abort()
+
     def set_response_params(self, **params: Any) -> None:
         """Called by the client before each request."""
         self._answer, self._asked, self._interim_heads = None, True, 0
@@ -43,9 +48,8 @@ class Connection(ResponseHandler):
         head, body = data
         if 100 <= head.code < 200 and head.code != 101:
             self._interim_heads += 1
-            if self._interim_heads == LIMIT_INTERIM_HEADS + 1 and self.transport is not None:
+            if self._interim_heads == LIMIT_INTERIM_HEADS + 1:
                 self.set_exception(HttpProcessingError(message="too many interim heads"))
-                self.transport.close()
         else:
             self._answer = body
         if self.exception() is None:
